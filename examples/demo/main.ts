@@ -1,0 +1,276 @@
+/**
+ * The demo: rows of a real PostgreSQL become vectors in a real pgvector, follow updates and deletes,
+ * and are found by meaning.
+ *
+ * ```sh
+ * deno task demo
+ * node examples/demo/main.ts --help
+ * ```
+ *
+ * @module
+ */
+
+import { type ChangeEvent, PgStream, PgStreamError, type Sink } from "@pgstream/pgstream";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { type Embedder, EMBEDDING_DIMENSIONS, loadEmbedder } from "../../tests/support/embedder.ts";
+import {
+  showAnswers,
+  showChange,
+  showChangeHeader,
+  showCopy,
+  showError,
+  showNote,
+  showReady,
+  showStep,
+  showSummary,
+  showTitle,
+} from "./screen.ts";
+import { openSource, openStore, type Source, type Store } from "./servers.ts";
+import { CHAPTERS, type Edit, type Page, QUESTIONS } from "./story.ts";
+
+const ARRIVAL_TIMEOUT_MS = 20_000;
+
+const HELP =
+  `Rows of a PostgreSQL become vectors, follow updates and deletes, and are found by meaning.
+
+  deno task demo [options]
+
+  --keep                 leave it running, with a DSN to connect to; Ctrl+C stops it
+  --dsn <dsn>            watch a table in this PostgreSQL, not in one that the demo starts
+  --pgvector-dsn <dsn>   store the vectors in this PostgreSQL with pgvector
+  --qdrant-url <url>     store the vectors in this Qdrant (QDRANT_API_KEY is used)
+  --help                 print this
+
+On your servers it uses names that begin with pgstream_demo, and removes all of them at the end.
+`;
+
+interface Options {
+  keep: boolean;
+  dsn: string | undefined;
+  pgvectorDsn: string | undefined;
+  qdrantUrl: string | undefined;
+}
+
+function readOptions(): Options | "help" {
+  const { values } = parseArgs({
+    options: {
+      keep: { type: "boolean", default: false },
+      dsn: { type: "string" },
+      "pgvector-dsn": { type: "string" },
+      "qdrant-url": { type: "string" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) return "help";
+  return {
+    keep: values.keep,
+    dsn: values.dsn,
+    pgvectorDsn: values["pgvector-dsn"],
+    qdrantUrl: values["qdrant-url"],
+  };
+}
+
+/** What the stream tells the sink, and what it has told so far. */
+class Follower {
+  /** From each change's commit until it could be searched. */
+  readonly latencies: number[] = [];
+  readonly #embed: Embedder;
+  readonly #stored = new Set<string>();
+
+  constructor(embed: Embedder) {
+    this.#embed = embed;
+  }
+
+  /** Handles one event. */
+  async follow(event: ChangeEvent<Page>, sink: Sink): Promise<void> {
+    const done = await this.#apply(event, sink);
+    const latencyMs = Date.now() - event.commitTime.getTime();
+    this.latencies.push(latencyMs);
+    const { lsn, operation } = event;
+    showChange({ lsn, operation, key: event.key ?? "all", done, latencyMs });
+  }
+
+  async #apply(event: ChangeEvent<Page>, sink: Sink): Promise<string> {
+    if (event.operation === "truncate") {
+      await sink.deleteMany([...this.#stored]);
+      this.#stored.clear();
+      return "vectors deleted";
+    }
+    if (event.operation === "delete") {
+      await sink.delete(event.key);
+      this.#stored.delete(event.key);
+      return "vector deleted";
+    }
+    const { content } = event.row;
+    if (content === undefined) return "text unchanged, vector kept";
+    const [vector] = await this.#embed([content]);
+    if (event.oldKey !== null) {
+      await sink.delete(event.oldKey);
+      this.#stored.delete(event.oldKey);
+    }
+    await sink.upsert({ id: event.key, vector: vector!, payload: { content } });
+    this.#stored.add(event.key);
+    if (event.oldKey !== null) return `moved from "${event.oldKey}"`;
+    return event.operation === "insert" ? "embedded, stored" : "embedded again, replaced";
+  }
+}
+
+async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
+  const startedAt = performance.now();
+  const cleanups: (() => Promise<void>)[] = [];
+  showTitle("pgstream", "from a commit in Postgres to a vector that can be searched");
+  try {
+    const source = await openSource(options.dsn);
+    cleanups.push(() => source.close());
+    showReady(source.name, `${source.place}, table ${source.table}`);
+    signal.throwIfAborted();
+
+    const store = await openStore(options, EMBEDDING_DIMENSIONS);
+    cleanups.push(() => store.close());
+    showReady(store.name, store.place);
+    signal.throwIfAborted();
+
+    const embed = await loadEmbedder();
+    showReady("embedding model", `${EMBEDDING_DIMENSIONS} dimensions, in this process, offline`);
+
+    const follower = new Follower(embed);
+    const stream = new PgStream({ dsn: source.dsn, slotName: source.slotName });
+    stream.watch(source.table);
+    stream.sink(store.sink);
+    stream.onChange((event, sink) => follower.follow(event as ChangeEvent<Page>, sink));
+    // What an earlier run left on somebody's server, where it was killed.
+    if (options.dsn !== undefined) await stream.teardown();
+    await stream.setup({ signal });
+    cleanups.push(() => stream.teardown());
+    const running = stream.start({ signal });
+    cleanups.push(() => stream.stop());
+    running.catch(() => {});
+    showReady("stream", `slot and publication ${source.slotName}`);
+
+    const told = tellStory({ source, store, embed, follower, signal });
+    await Promise.race([told, running.then(() => told)]);
+    if (options.keep) {
+      await Promise.race([running, keepGoing({ source, store, embed, signal })]);
+    }
+    await stream.stop();
+    await running;
+    showSummary(follower.latencies, (performance.now() - startedAt) / 1000);
+  } finally {
+    for (const cleanup of cleanups.reverse()) {
+      await cleanup().catch((error) => showError(`Could not clean up: ${describe(error)}`));
+    }
+  }
+}
+
+interface Scene {
+  source: Source;
+  store: Store;
+  embed: Embedder;
+  signal: AbortSignal;
+}
+
+async function tellStory(scene: Scene & { follower: Follower }): Promise<void> {
+  for (const [index, { title, edits }] of CHAPTERS.entries()) {
+    showStep(index + 1, title);
+    showChangeHeader();
+    for (const edit of edits) await commitAndFollow(edit, scene);
+    for (const question of QUESTIONS) await ask(question, scene);
+  }
+}
+
+async function commitAndFollow(
+  edit: Edit,
+  { source, follower, signal }: Scene & { follower: Follower },
+): Promise<void> {
+  const expected = follower.latencies.length + edit.changes;
+  await source.sql.begin(async (sql) => {
+    for (const { text, parameters } of edit.statements) {
+      await sql.unsafe(text.replace("documents", source.table), parameters);
+    }
+  });
+  const deadline = Date.now() + ARRIVAL_TIMEOUT_MS;
+  while (follower.latencies.length < expected) {
+    signal.throwIfAborted();
+    if (Date.now() > deadline) {
+      throw new PgStreamError(`Nothing arrived within ${ARRIVAL_TIMEOUT_MS} ms of a commit`, {
+        kind: "demo",
+        hint: "Does something on the server hold a transaction open? See pg_stat_activity",
+      });
+    }
+    await delay(5);
+  }
+}
+
+async function ask(question: string, { store, embed }: Scene): Promise<void> {
+  const [vector] = await embed([question]);
+  const hits = await store.sink.search(vector!, { limit: 3 });
+  showAnswers(
+    question,
+    hits.map(({ id, score, payload }) => ({ id, score, text: String(payload.content) })),
+  );
+}
+
+async function keepGoing(scene: Scene): Promise<void> {
+  const { source, signal } = scene;
+  showStep(CHAPTERS.length + 1, "Now you: it follows what you change, until Ctrl+C");
+  showCopy("connect", `psql '${source.dsn}'`);
+  showCopy(
+    "change",
+    `INSERT INTO ${source.table} VALUES ('pool', 'Coach 12 has a swimming pool.');`,
+  );
+  showNote("Type a question and press Enter to search.");
+  showNote("");
+  const lines = createInterface({ input: process.stdin });
+  lines.on("line", (line) => {
+    if (line.trim() !== "") ask(line, scene).catch((error) => showError(describe(error)));
+  });
+  await new Promise((resolve) => signal.addEventListener("abort", resolve));
+  lines.close();
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const hint = error instanceof PgStreamError ? error.hint : undefined;
+  const cause = error instanceof PgStreamError && error.kind === "handler-failed" && error.cause;
+  return [error.message, cause ? describe(cause) : undefined, hint].filter(Boolean).join(". ");
+}
+
+/** Ctrl+C stops and cleans up; a second one does not wait for that. */
+function abortOnSignals(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(130);
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}
+
+async function main(): Promise<number> {
+  let options: Options | "help";
+  try {
+    options = readOptions();
+  } catch (error) {
+    showError(`${(error as Error).message}. See --help`);
+    return 2;
+  }
+  if (options === "help") {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const signal = abortOnSignals();
+  try {
+    await runDemo(options, signal);
+    return 0;
+  } catch (error) {
+    if (signal.aborted) return 130;
+    showError(describe(error));
+    return 1;
+  }
+}
+
+process.exit(await main());

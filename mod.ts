@@ -1,0 +1,99 @@
+/**
+ * Watch Postgres tables through logical replication and keep a vector store in step with them.
+ *
+ * Changes are handed to a handler in commit order, at least once: nothing is confirmed to the server
+ * before it is handled. The module speaks Postgres' own protocol over a plain socket and has no
+ * dependencies; sinks for pgvector and Qdrant are entry points of their own.
+ *
+ * @example
+ * ```ts
+ * import { MemorySink, PgStream } from "@pgstream/pgstream";
+ *
+ * const stream = new PgStream({ dsn: "postgresql://user:pass@localhost/db" });
+ * stream.watch("documents");
+ * stream.sink(new MemorySink());
+ * stream.onChange(async (event, sink) => {
+ *   if (event.operation === "delete") await sink.delete(event.key);
+ *   else if (event.operation !== "truncate") {
+ *     await sink.upsert({ id: event.key, vector: [1, 2, 3], payload: { ...event.row } });
+ *   }
+ * });
+ * await stream.setup();
+ * await stream.start();
+ * ```
+ *
+ * @module
+ */
+export { type ChangeHandler, PgStream } from "./src/stream/pg_stream.ts";
+export type {
+  Failure,
+  HandlerContext,
+  PgStreamOptions,
+  Transaction,
+  WatchOptions,
+} from "./src/stream/options.ts";
+export type { CatchUpReport, StreamStatus } from "./src/stream/status.ts";
+
+export type {
+  AnyRow,
+  ChangeEvent,
+  DeleteEvent,
+  EventBase,
+  EventOf,
+  InsertEvent,
+  SchemaOf,
+  TableOf,
+  TruncateEvent,
+  UpdateEvent,
+} from "./src/change.ts";
+
+export { MemorySink } from "./src/sinks/memory.ts";
+export {
+  type PointId,
+  Sink,
+  SinkError,
+  type SinkLike,
+  type VectorPoint,
+} from "./src/sinks/sink.ts";
+
+export {
+  type SetupReport,
+  SlotManager,
+  type SlotManagerOptions,
+} from "./src/replication/slot_manager.ts";
+export {
+  ReplicationStream,
+  type ReplicationStreamOptions,
+} from "./src/replication/replication_stream.ts";
+export type { PrimaryKeepalive, ReplicationMessage, XLogData } from "./src/replication/messages.ts";
+export { PublicationError, ReplicationError, SlotError } from "./src/replication/errors.ts";
+
+export {
+  type Begin,
+  type Commit,
+  commitTimeToDate,
+  DecodeError,
+  type DecodeErrorOptions,
+  type Delete,
+  type Insert,
+  type Message,
+  type OldKind,
+  type Origin,
+  PgOutputDecoder,
+  type PgOutputMessage,
+  type Relation,
+  type RelationColumn,
+  type ReplicaIdentity,
+  type Row,
+  type Truncate,
+  type TupleValue,
+  type Type,
+  type Update,
+} from "./src/pgoutput/mod.ts";
+
+export { DeliveryError, HandlerError } from "./src/delivery/errors.ts";
+export { PostgresError } from "./src/wire/postgres_error.ts";
+export { TransportError } from "./src/transport/transport.ts";
+export { isRetryable, PgStreamError, type PgStreamErrorOptions } from "./src/errors.ts";
+export type { Logger } from "./src/logger.ts";
+export { formatLsn, type Lsn, parseLsn } from "./src/lsn.ts";

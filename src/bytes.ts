@@ -1,0 +1,261 @@
+/**
+ * A bounds-checked cursor over bytes, and a growing buffer to write them: the integers, strings and
+ * byte runs of the Postgres protocol, in network byte order.
+ * https://www.postgresql.org/docs/current/protocol-message-types.html
+ */
+
+// `fatal`: a value that is not UTF-8 must never be handed on with replacement characters.
+// `ignoreBOM`: a text that begins with U+FEFF keeps it.
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const encoder = new TextEncoder();
+
+/** Up to this many bytes, building a string by hand is quicker than a call of `TextDecoder`. */
+const SHORT_TEXT_BYTES = 16;
+
+// Where Int64s are put together; a DataView for each reader would cost more than a short read.
+const int64 = new DataView(new ArrayBuffer(8));
+
+/**
+ * Reads from one `Uint8Array`, which it borrows and never changes. Each read moves the cursor and
+ * throws a `RangeError` rather than look past the end; what it returns as bytes is a view.
+ */
+export class ByteReader {
+  readonly #bytes: Uint8Array;
+  #offset = 0;
+
+  /** @param bytes borrowed: must not change while the reader, or a view it gave out, is in use. */
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  /** Bytes before the cursor. */
+  get offset(): number {
+    return this.#offset;
+  }
+
+  /** Bytes that are still to be read. */
+  get remaining(): number {
+    return this.#bytes.length - this.#offset;
+  }
+
+  /** Byte1 or Int8, unsigned. */
+  readUint8(): number {
+    return this.#bytes[this.#take(1)]!;
+  }
+
+  /** Int16, signed. */
+  readInt16(): number {
+    return (this.readUint16() << 16) >> 16;
+  }
+
+  /** Int16, read as unsigned. */
+  readUint16(): number {
+    const at = this.#take(2);
+    return (this.#bytes[at]! << 8) | this.#bytes[at + 1]!;
+  }
+
+  /** Int32, signed. */
+  readInt32(): number {
+    return this.#int32At(this.#take(4));
+  }
+
+  /** Int32, read as unsigned: OIDs and transaction ids. */
+  readUint32(): number {
+    return this.#int32At(this.#take(4)) >>> 0;
+  }
+
+  /** Int64, signed: times. */
+  readInt64(): bigint {
+    this.#loadInt64();
+    return int64.getBigInt64(0);
+  }
+
+  /** Int64, read as unsigned: LSNs. */
+  readUint64(): bigint {
+    this.#loadInt64();
+    return int64.getBigUint64(0);
+  }
+
+  /** The next `length` bytes, as a view. */
+  readBytes(length: number): Uint8Array {
+    const start = this.#take(length);
+    return this.#bytes.subarray(start, start + length);
+  }
+
+  /** The next `length` bytes, as UTF-8. @throws {RangeError} where they are not UTF-8. */
+  readText(length: number): string {
+    const start = this.#take(length);
+    if (length <= SHORT_TEXT_BYTES) {
+      const text = asciiText(this.#bytes, start, length);
+      if (text !== null) return text;
+    }
+    return decodeText(this.#bytes.subarray(start, start + length));
+  }
+
+  /** String: UTF-8 up to a zero byte, which is consumed. */
+  readCString(): string {
+    return decodeText(this.readCStringBytes());
+  }
+
+  /** The bytes of a String, as a view; its zero byte is consumed too. */
+  readCStringBytes(): Uint8Array {
+    const end = this.#bytes.indexOf(0, this.#offset);
+    if (end === -1) throw new RangeError(`String at byte ${this.#offset} has no end`);
+    const bytes = this.readBytes(end - this.#offset);
+    this.#take(1);
+    return bytes;
+  }
+
+  /** Throws unless everything was read: bytes left over mean that they were misunderstood. */
+  expectEnd(): void {
+    if (this.remaining !== 0) {
+      throw new RangeError(`${this.remaining} bytes left over at byte ${this.#offset}`);
+    }
+  }
+
+  #int32At(at: number): number {
+    const bytes = this.#bytes;
+    return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+  }
+
+  #loadInt64(): void {
+    const at = this.#take(8);
+    int64.setInt32(0, this.#int32At(at));
+    int64.setInt32(4, this.#int32At(at + 4));
+  }
+
+  #take(length: number): number {
+    const start = this.#offset;
+    if (!(length >= 0 && length <= this.#bytes.length - start)) {
+      throw new RangeError(
+        `${length} bytes wanted at byte ${start}, ${this.#bytes.length - start} there`,
+      );
+    }
+    this.#offset = start + length;
+    return start;
+  }
+}
+
+/** UTF-8 to text. @throws {RangeError} where the bytes are not UTF-8, or too many for a string. */
+export function decodeText(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch (cause) {
+    throw new RangeError(`${bytes.length} bytes cannot be read as UTF-8`, { cause });
+  }
+}
+
+/** A short text of ASCII alone, else null. Whole groups of bytes: one string each, not one a byte. */
+function asciiText(bytes: Uint8Array, start: number, length: number): string | null {
+  const end = start + length;
+  let text = "";
+  let seen = 0;
+  let at = start;
+  for (; at + 4 <= end; at += 4) {
+    const a = bytes[at]!, b = bytes[at + 1]!, c = bytes[at + 2]!, d = bytes[at + 3]!;
+    seen |= a | b | c | d;
+    text += String.fromCharCode(a, b, c, d);
+  }
+  for (; at < end; at++) {
+    const a = bytes[at]!;
+    seen |= a;
+    text += String.fromCharCode(a);
+  }
+  return seen < 0x80 ? text : null;
+}
+
+/** Writes into a buffer that grows. `finish()` hands over the bytes. */
+export class ByteWriter {
+  #bytes: Uint8Array<ArrayBuffer>;
+  #view: DataView;
+  #length = 0;
+
+  /** @param capacity bytes to begin with. */
+  constructor(capacity = 64) {
+    this.#bytes = new Uint8Array(capacity);
+    this.#view = new DataView(this.#bytes.buffer);
+  }
+
+  /** Bytes written so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Byte1 or Int8. */
+  writeUint8(value: number): this {
+    const at = this.#grow(1);
+    this.#view.setUint8(at, value);
+    return this;
+  }
+
+  /** Int16. */
+  writeInt16(value: number): this {
+    const at = this.#grow(2);
+    this.#view.setInt16(at, value);
+    return this;
+  }
+
+  /** Int32. */
+  writeInt32(value: number): this {
+    const at = this.#grow(4);
+    this.#view.setInt32(at, value);
+    return this;
+  }
+
+  /** Int64, signed: times. */
+  writeInt64(value: bigint): this {
+    const at = this.#grow(8);
+    this.#view.setBigInt64(at, value);
+    return this;
+  }
+
+  /** Int64, unsigned: LSNs. */
+  writeUint64(value: bigint): this {
+    const at = this.#grow(8);
+    this.#view.setBigUint64(at, value);
+    return this;
+  }
+
+  /** Bytes as they are; copied. */
+  writeBytes(bytes: Uint8Array): this {
+    const at = this.#grow(bytes.length);
+    this.#bytes.set(bytes, at);
+    return this;
+  }
+
+  /** UTF-8 with no terminator. */
+  writeText(text: string): this {
+    return this.writeBytes(encoder.encode(text));
+  }
+
+  /** String: UTF-8 and a zero byte. @throws {RangeError} where the text holds a zero byte itself. */
+  writeCString(text: string): this {
+    if (text.includes("\0")) throw new RangeError("A string holds a zero byte");
+    return this.writeText(text).writeUint8(0);
+  }
+
+  /** Overwrites four bytes that are written already: a length that is known at the end. */
+  setInt32(at: number, value: number): this {
+    if (at < 0 || at + 4 > this.#length) throw new RangeError(`No Int32 was written at byte ${at}`);
+    this.#view.setInt32(at, value);
+    return this;
+  }
+
+  /** The bytes written, as a view of the writer's buffer: the caller's own from here on. */
+  finish(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  #grow(length: number): number {
+    const at = this.#length;
+    const wanted = at + length;
+    if (wanted > this.#bytes.length) {
+      const bytes = new Uint8Array(Math.max(wanted, this.#bytes.length * 2));
+      bytes.set(this.#bytes.subarray(0, at));
+      this.#bytes = bytes;
+      this.#view = new DataView(bytes.buffer);
+    }
+    this.#length = wanted;
+    return at;
+  }
+}

@@ -1,0 +1,39 @@
+/** Errors of what happens between the decoder and the handler. */
+import type { ChangeEvent } from "../change.ts";
+import { PgStreamError } from "../errors.ts";
+import { formatTableName } from "../table_name.ts";
+
+/** A handler threw, or its promise was rejected. Nothing of the event's transaction is confirmed. */
+export class HandlerError extends PgStreamError {
+  override name = "HandlerError";
+  /** The event's coordinates. */
+  readonly schema: string;
+  readonly table: string;
+  readonly operation: ChangeEvent["operation"];
+  /** LSN of the commit record. */
+  readonly lsn: string;
+  readonly ordinal: number;
+
+  /** @param cause what the handler threw. */
+  constructor(event: ChangeEvent, cause: unknown) {
+    super(
+      `The handler failed on ${event.operation} of ${formatTableName(event)} ` +
+        `at ${event.lsn}, event ${event.ordinal} of its transaction`,
+      {
+        kind: "handler-failed",
+        hint: "Its cause says why. Nothing of that transaction is confirmed: it comes again.",
+        cause,
+      },
+    );
+    this.schema = event.schema;
+    this.table = event.table;
+    this.operation = event.operation;
+    this.lsn = event.lsn;
+    this.ordinal = event.ordinal;
+  }
+}
+
+/** The server's stream does not hold together: a change outside of a transaction, a row with no key. */
+export class DeliveryError extends PgStreamError {
+  override name = "DeliveryError";
+}

@@ -1,0 +1,106 @@
+/**
+ * The acknowledgement frontier: the one source of the position that is confirmed to the server.
+ *
+ * Transactions enter in commit order and may finish in any order; the frontier moves to the end LSN
+ * of the last one before which nothing is unfinished. A keepalive's position takes its place in the
+ * same line, so that it is confirmed only when all that came before it is done.
+ */
+import { type Lsn } from "../lsn.ts";
+
+/** A transaction that is on its way through delivery. */
+export class TrackedTransaction {
+  /** Events that were handed over. */
+  events = 0;
+  /** Those of them that are not handled yet. */
+  pending = 0;
+  /** The commit record's end; unknown until the Commit message is read. */
+  endLsn: Lsn | null = null;
+
+  /** True when it was received whole and each of its events is handled. */
+  get finished(): boolean {
+    return this.endLsn !== null && this.pending === 0;
+  }
+}
+
+/** Holds what is unfinished and tells what may be confirmed. It never goes back. */
+export class Frontier {
+  /** In commit order; the first `#head` entries are finished and forgotten. */
+  #line: TrackedTransaction[] = [];
+  #head = 0;
+  #confirmed: Lsn;
+  #transactions = 0;
+
+  /** @param start the position that the server has already: the slot's confirmed one. */
+  constructor(start: Lsn) {
+    this.#confirmed = start;
+  }
+
+  /** All transactions that end at or before this LSN are handled: it may be confirmed. */
+  get confirmed(): Lsn {
+    return this.#confirmed;
+  }
+
+  /** Transactions, and keepalives behind them, that are not finished. */
+  get unfinished(): number {
+    return this.#line.length - this.#head;
+  }
+
+  /** Transactions with events that are handled, as is all before them. */
+  get transactions(): number {
+    return this.#transactions;
+  }
+
+  /** A transaction begins: nothing behind it is confirmed before it. */
+  begin(): TrackedTransaction {
+    const transaction = new TrackedTransaction();
+    this.#line.push(transaction);
+    return transaction;
+  }
+
+  /** One more event of the transaction is to be handled. */
+  expect(transaction: TrackedTransaction): void {
+    transaction.events++;
+    transaction.pending++;
+  }
+
+  /** One event of the transaction was handled. */
+  handled(transaction: TrackedTransaction): void {
+    transaction.pending--;
+    this.#advance();
+  }
+
+  /** The transaction's Commit was read. @param endLsn the end of its commit record. */
+  commit(transaction: TrackedTransaction, endLsn: Lsn): void {
+    transaction.endLsn = endLsn;
+    this.#advance();
+  }
+
+  /**
+   * The server has sent everything before `walEnd`. Without this, a slot whose tables are quiet would
+   * hold back the WAL that all other tables write.
+   */
+  keepalive(walEnd: Lsn): void {
+    const last = this.#line.at(-1);
+    if (this.unfinished > 0 && last !== undefined && last.finished) {
+      // The line's end waits for what is before it: it can carry the newer position too.
+      if (walEnd > last.endLsn!) last.endLsn = walEnd;
+      return;
+    }
+    this.commit(this.begin(), walEnd);
+  }
+
+  #advance(): void {
+    while (this.#head < this.#line.length) {
+      const first = this.#line[this.#head]!;
+      if (!first.finished) break;
+      if (first.endLsn! > this.#confirmed) this.#confirmed = first.endLsn!;
+      if (first.events > 0) this.#transactions++;
+      this.#head++;
+    }
+    // Forgetting in halves keeps each step's cost constant.
+    if (this.#head > 32 && this.#head * 2 > this.#line.length) {
+      this.#line = this.#line.slice(this.#head);
+      this.#head = 0;
+    }
+  }
+}

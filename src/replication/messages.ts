@@ -1,0 +1,109 @@
+/**
+ * What travels inside CopyData while a walsender streams.
+ * https://www.postgresql.org/docs/current/protocol-replication.html
+ */
+import { ByteReader, ByteWriter } from "../bytes.ts";
+import type { Lsn } from "../lsn.ts";
+import { ReplicationError } from "./errors.ts";
+
+const XLOG_DATA = 0x77; // 'w'
+const PRIMARY_KEEPALIVE = 0x6b; // 'k'
+const STANDBY_STATUS_UPDATE = 0x72; // 'r'
+
+/** Milliseconds from the Unix epoch to 2000-01-01 00:00 UTC, where Postgres begins to count. */
+export const POSTGRES_EPOCH_MS = 946_684_800_000;
+
+/**
+ * A piece of the stream: `Byte1('w') Int64 walStart Int64 walEnd Int64 sendTime Byte(n) data`.
+ * `data` is one message of the output plugin, and a view of what was received.
+ */
+export interface XLogData {
+  readonly type: "xLogData";
+  /** For pgoutput: the LSN that the message belongs to; `0n` for a Relation. */
+  readonly walStart: Lsn;
+  /** The server's end of WAL when it sent this. For logical decoding the same as `walStart`. */
+  readonly walEnd: Lsn;
+  /** The server's clock, in microseconds since 2000-01-01 UTC. */
+  readonly sendTimeUs: bigint;
+  /** One output plugin message. Borrowed: copy it to keep it beyond the chunk it came in. */
+  readonly data: Uint8Array;
+}
+
+/** A sign of life: `Byte1('k') Int64 walEnd Int64 sendTime Byte1 replyRequested`. */
+export interface PrimaryKeepalive {
+  readonly type: "primaryKeepalive";
+  /** Everything before this was sent. */
+  readonly walEnd: Lsn;
+  /** The server's clock, in microseconds since 2000-01-01 UTC. */
+  readonly sendTimeUs: bigint;
+  /** The server closes the connection soon unless it is answered. */
+  readonly replyRequested: boolean;
+}
+
+/** What a walsender sends. */
+export type ReplicationMessage = XLogData | PrimaryKeepalive;
+
+/**
+ * Decodes the payload of one CopyData.
+ *
+ * @throws {ReplicationError} of kind `replication-message` where it is neither message, or is cut.
+ */
+export function decodeReplicationMessage(payload: Uint8Array): ReplicationMessage {
+  try {
+    const reader = new ByteReader(payload);
+    const type = reader.readUint8();
+    if (type === XLOG_DATA) {
+      return {
+        type: "xLogData",
+        walStart: reader.readUint64(),
+        walEnd: reader.readUint64(),
+        sendTimeUs: reader.readInt64(),
+        data: reader.readBytes(reader.remaining),
+      };
+    }
+    if (type === PRIMARY_KEEPALIVE) {
+      const keepalive: PrimaryKeepalive = {
+        type: "primaryKeepalive",
+        walEnd: reader.readUint64(),
+        sendTimeUs: reader.readInt64(),
+        replyRequested: reader.readUint8() !== 0,
+      };
+      reader.expectEnd();
+      return keepalive;
+    }
+    throw new RangeError(`Unknown type 0x${type.toString(16)}`);
+  } catch (cause) {
+    if (!(cause instanceof RangeError)) throw cause;
+    throw new ReplicationError(
+      `Cannot read a replication message of ${payload.length} bytes: ${cause.message}`,
+      { kind: "replication-message", cause },
+    );
+  }
+}
+
+/** What a client tells the server about itself. */
+export interface StandbyStatusUpdate {
+  /** The last position received. */
+  writtenLsn: Lsn;
+  /** What the slot may forget: everything before it is handled. */
+  flushedLsn: Lsn;
+  /** The client's clock, in milliseconds since the Unix epoch. */
+  clockMs: number;
+  /** Asks the server for a keepalive at once. Default: false. */
+  replyRequested?: boolean;
+}
+
+/**
+ * Encodes `Byte1('r') Int64 written Int64 flushed Int64 applied Int64 clock Byte1 replyRequested`.
+ * Applied is the same as flushed: for a logical slot it means nothing else.
+ */
+export function encodeStandbyStatusUpdate(update: StandbyStatusUpdate): Uint8Array {
+  return new ByteWriter(34)
+    .writeUint8(STANDBY_STATUS_UPDATE)
+    .writeUint64(update.writtenLsn)
+    .writeUint64(update.flushedLsn)
+    .writeUint64(update.flushedLsn)
+    .writeInt64(BigInt(Math.round((update.clockMs - POSTGRES_EPOCH_MS) * 1000)))
+    .writeUint8(update.replyRequested === true ? 1 : 0)
+    .finish();
+}

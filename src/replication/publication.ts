@@ -1,0 +1,228 @@
+/**
+ * The publication: which tables the slot's stream carries.
+ * https://www.postgresql.org/docs/current/logical-replication-publication.html
+ */
+import { formatTableName } from "../table_name.ts";
+import type { Connection } from "../wire/connection.ts";
+import { PostgresError } from "../wire/postgres_error.ts";
+import { quoteIdentifier, quoteLiteral, quoteQualified } from "../wire/quote.ts";
+import { PublicationError } from "./errors.ts";
+import { rowsOf } from "./server.ts";
+import type { CatalogTable } from "./tables.ts";
+
+/** A publication as it stands in the catalogue. */
+export interface Publication {
+  /** FOR ALL TABLES. */
+  allTables: boolean;
+  /** FOR TABLES IN SCHEMA (15+). */
+  schemas: readonly string[];
+  /** Tables that are listed themselves. */
+  tables: readonly { oid: number; schema: string; table: string }[];
+  /** Operations that are not published, of insert, update, delete, truncate. */
+  unpublished: readonly string[];
+  /** Changes of partitions come under the root's name (13+). */
+  viaPartitionRoot: boolean;
+  /** Its COMMENT: says who may remove tables from it. */
+  comment: string | null;
+}
+
+/** What `reconcilePublication` did. */
+export interface PublicationChange {
+  publication: "created" | "altered" | "found";
+  /** Tables that were added, `schema.table`. */
+  added: string[];
+  /** Tables that were removed, `schema.table`. */
+  removed: string[];
+  /** What it found and left alone. */
+  warnings: string[];
+}
+
+/** The COMMENT by which a publication says that a slot owns it. */
+export function ownershipComment(slotName: string): string {
+  return `pgstream: owned by slot ${slotName}`;
+}
+
+/** Looks a publication up; null where there is none. */
+export async function readPublication(
+  connection: Connection,
+  name: string,
+  signal?: AbortSignal,
+): Promise<Publication | null> {
+  const version = connection.serverVersion;
+  const [row] = rowsOf(
+    await connection.query(
+      `SELECT p.oid, p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete,
+        ${version >= 110000 ? "p.pubtruncate" : "true"} AS pubtruncate,
+        ${version >= 130000 ? "p.pubviaroot" : "false"} AS pubviaroot,
+        pg_catalog.obj_description(p.oid, 'pg_publication') AS comment
+      FROM pg_catalog.pg_publication p WHERE p.pubname = ${quoteLiteral(name)}`,
+      { signal },
+    ),
+  );
+  if (row === undefined) return null;
+  const tables = await connection.query(
+    `SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_publication_rel r
+      JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE r.prpubid = ${row.oid} ORDER BY 2, 3`,
+    { signal },
+  );
+  const schemas = version < 150000 ? [] : (await connection.query(
+    `SELECT n.nspname FROM pg_catalog.pg_publication_namespace p
+        JOIN pg_catalog.pg_namespace n ON n.oid = p.pnnspid WHERE p.pnpubid = ${row.oid}`,
+    { signal },
+  )).rows.map(([schema]) => schema!);
+  return {
+    allTables: row.puballtables === "t",
+    schemas,
+    tables: tables.rows.map(([oid, schema, table]) => ({
+      oid: Number(oid),
+      schema: schema!,
+      table: table!,
+    })),
+    unpublished: ["insert", "update", "delete", "truncate"].filter((operation) =>
+      row[`pub${operation}`] !== "t"
+    ),
+    viaPartitionRoot: row.pubviaroot === "t",
+    comment: row.comment ?? null,
+  };
+}
+
+/** Those of the tables that the publication does not carry. */
+export function unpublishedTables(
+  publication: Publication,
+  tables: readonly CatalogTable[],
+): CatalogTable[] {
+  if (publication.allTables) return [];
+  const published = new Set(publication.tables.map((table) => table.oid));
+  return tables.filter((table) =>
+    !published.has(table.oid) && !publication.schemas.includes(table.schema)
+  );
+}
+
+/**
+ * Makes the publication carry the tables: creates it, adds what is missing, and removes what is not
+ * wanted any more where this slot owns it. A publication of somebody else's keeps its other tables.
+ *
+ * @throws {PublicationError} of kind `publication-privilege` where the role may not do what is needed.
+ */
+export async function reconcilePublication(
+  connection: Connection,
+  names: { publicationName: string; slotName: string },
+  tables: readonly CatalogTable[],
+  signal?: AbortSignal,
+): Promise<PublicationChange> {
+  const existing = await readPublication(connection, names.publicationName, signal);
+  try {
+    if (existing === null) return await create(connection, names, tables, signal);
+    return await alter(connection, names, existing, tables, signal);
+  } catch (error) {
+    if (!(error instanceof PostgresError)) throw error;
+    // Another process ran the same set-up at the same moment: what it made is what is wanted.
+    if (existing === null && error.code === "42710") {
+      return await reconcilePublication(connection, names, tables, signal);
+    }
+    if (error.code !== "42501") throw error;
+    throw new PublicationError(
+      `Cannot ${existing === null ? "create" : "alter"} publication ` +
+        `"${names.publicationName}": ${error.message}`,
+      {
+        kind: "publication-privilege",
+        publicationName: names.publicationName,
+        hint: privilegeHint(names, existing, tables),
+        cause: error,
+      },
+    );
+  }
+}
+
+function privilegeHint(
+  names: { publicationName: string; slotName: string },
+  existing: Publication | null,
+  tables: readonly CatalogTable[],
+): string {
+  const publication = quoteIdentifier(names.publicationName);
+  const list = tables.map((table) => quoteQualified(table.schema, table.table)).join(", ");
+  const statement = existing === null
+    ? `CREATE PUBLICATION ${publication} FOR TABLE ${list}`
+    : `ALTER PUBLICATION ${publication} SET TABLE ${list}`;
+  return "The role needs CREATE on the database, and must own the tables" +
+    `${existing === null ? "" : " and the publication"}; ` +
+    `or let somebody who does run, once: ${statement};`;
+}
+
+async function create(
+  connection: Connection,
+  { publicationName, slotName }: { publicationName: string; slotName: string },
+  tables: readonly CatalogTable[],
+  signal?: AbortSignal,
+): Promise<PublicationChange> {
+  const publication = quoteIdentifier(publicationName);
+  // Without it, changes of partitions would come under names that nobody watches.
+  const viaRoot = tables.some((table) => table.partitioned) &&
+    connection.serverVersion >= 130000;
+  await connection.query(
+    `CREATE PUBLICATION ${publication} FOR TABLE ${listTables(tables)}` +
+      `${viaRoot ? " WITH (publish_via_partition_root = true)" : ""}; ` +
+      `COMMENT ON PUBLICATION ${publication} IS ${quoteLiteral(ownershipComment(slotName))}`,
+    { signal },
+  );
+  return { publication: "created", added: tables.map(formatTableName), removed: [], warnings: [] };
+}
+
+async function alter(
+  connection: Connection,
+  { publicationName, slotName }: { publicationName: string; slotName: string },
+  existing: Publication,
+  tables: readonly CatalogTable[],
+  signal?: AbortSignal,
+): Promise<PublicationChange> {
+  const publication = quoteIdentifier(publicationName);
+  const owned = existing.comment === ownershipComment(slotName);
+  const wanted = new Set(tables.map((table) => table.oid));
+  const added = unpublishedTables(existing, tables);
+  const unwanted = existing.tables.filter((table) => !wanted.has(table.oid));
+  const viaRoot = tables.some((table) => table.partitioned) && !existing.viaPartitionRoot &&
+    connection.serverVersion >= 130000;
+
+  const statements = [];
+  if (added.length > 0) statements.push(`ADD TABLE ${listTables(added)}`);
+  if (owned && unwanted.length > 0) {
+    const list = unwanted.map(({ schema, table }) => quoteQualified(schema, table)).join(", ");
+    statements.push(`DROP TABLE ${list}`);
+  }
+  if (viaRoot) statements.push("SET (publish_via_partition_root = true)");
+  if (statements.length > 0) {
+    // One string is one transaction: the publication is never seen half altered.
+    const sql = statements.map((statement) => `ALTER PUBLICATION ${publication} ${statement}`);
+    await connection.query(sql.join("; "), { signal });
+  }
+  return {
+    publication: statements.length > 0 ? "altered" : "found",
+    added: added.map(formatTableName),
+    removed: owned ? unwanted.map(formatTableName) : [],
+    warnings: [
+      ...leftAlone(publicationName, slotName, owned ? [] : unwanted),
+      ...existing.unpublished.map((operation) =>
+        `Publication "${publicationName}" does not publish ${operation}: no such event will come. ` +
+        `Run: ALTER PUBLICATION ${publication} SET (publish = 'insert, update, delete, truncate');`
+      ),
+    ],
+  };
+}
+
+function leftAlone(
+  publicationName: string,
+  slotName: string,
+  unwanted: Publication["tables"],
+): string[] {
+  if (unwanted.length === 0) return [];
+  return [
+    `Publication "${publicationName}" also has ${unwanted.map(formatTableName).join(", ")}, not ` +
+    `watched here. They stay, since its COMMENT does not say "${ownershipComment(slotName)}".`,
+  ];
+}
+
+function listTables(tables: readonly CatalogTable[]): string {
+  return tables.map((table) => quoteQualified(table.schema, table.table)).join(", ");
+}

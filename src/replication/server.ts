@@ -1,0 +1,88 @@
+/** What the server says about itself. */
+import { type Lsn, parseLsn } from "../lsn.ts";
+import type { Connection } from "../wire/connection.ts";
+import type { QueryResult } from "../wire/query.ts";
+import { ReplicationError } from "./errors.ts";
+
+/** The oldest server that has logical replication with pgoutput. */
+const OLDEST_VERSION = 100000;
+
+/** A row by its column names. */
+export type Row = Record<string, string | null>;
+
+/** The rows of a result by column name, for queries of ours whose columns have sane names. */
+export function rowsOf(result: QueryResult): Row[] {
+  return result.rows.map((values) =>
+    Object.fromEntries(result.fields.map((field, index) => [field.name, values[index] ?? null]))
+  );
+}
+
+/** The answer to IDENTIFY_SYSTEM: which cluster this is, and how far its WAL goes. */
+export interface SystemIdentity {
+  /** Unique to a cluster and its physical copies. */
+  systemId: string;
+  /** Goes up when a standby is promoted. */
+  timeline: number;
+  /** The end of WAL that is flushed. */
+  walLsn: Lsn;
+  /** The database of the connection. */
+  database: string;
+}
+
+/**
+ * Asks which cluster this is. Needs a connection with `replication=database`.
+ * https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-IDENTIFY-SYSTEM
+ */
+export async function identifySystem(
+  connection: Connection,
+  signal?: AbortSignal,
+): Promise<SystemIdentity> {
+  const [row] = rowsOf(await connection.query("IDENTIFY_SYSTEM", { signal }));
+  return {
+    systemId: row!.systemid!,
+    timeline: Number(row!.timeline),
+    walLsn: parseLsn(row!.xlogpos!),
+    database: row!.dbname!,
+  };
+}
+
+/** How long the server waits for a sign of life, in milliseconds; 0: for ever. */
+export async function readWalSenderTimeoutMs(
+  connection: Connection,
+  signal?: AbortSignal,
+): Promise<number> {
+  const sql = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+  return Number((await connection.query(sql, { signal })).rows[0]![0]);
+}
+
+/**
+ * Checks what no slot can work without: a version with pgoutput, `wal_level`, an encoding whose
+ * texts can be read.
+ *
+ * @throws {ReplicationError} of kind `server-version`, `wal-level` or `server-encoding`.
+ */
+export async function checkServer(connection: Connection, signal?: AbortSignal): Promise<void> {
+  if (connection.serverVersion < OLDEST_VERSION) {
+    throw new ReplicationError(
+      `The server is PostgreSQL ${connection.parameters.get("server_version")}`,
+      { kind: "server-version", hint: "Logical replication needs PostgreSQL 10 or later." },
+    );
+  }
+  const sql = `SELECT pg_catalog.current_setting('wal_level') AS wal_level,
+    pg_catalog.current_setting('server_encoding') AS encoding`;
+  const [row] = rowsOf(await connection.query(sql, { signal }));
+  if (row!.wal_level !== "logical") {
+    throw new ReplicationError(`The server's wal_level is "${row!.wal_level}", not "logical"`, {
+      kind: "wal-level",
+      hint: "Run: ALTER SYSTEM SET wal_level = 'logical'; and restart the server. " +
+        "Hosted servers have a setting of their own for it (RDS: rds.logical_replication = 1).",
+    });
+  }
+  if (row!.encoding === "SQL_ASCII") {
+    throw new ReplicationError("The database's encoding is SQL_ASCII: its texts have no encoding", {
+      kind: "server-encoding",
+      hint: "A byte that is not UTF-8 would stop the stream for good. Move the tables to a " +
+        "database with an encoding: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+    });
+  }
+}

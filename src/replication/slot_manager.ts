@@ -1,0 +1,211 @@
+/** Sets up, and takes down, what a stream needs on the server: a publication and a slot. */
+import { formatTableName, parseTableName } from "../table_name.ts";
+import type { Connection, ConnectOptions } from "../wire/connection.ts";
+import { Connector, type ConnectorOptions } from "../wire/connector.ts";
+import { PostgresError } from "../wire/postgres_error.ts";
+import { quoteIdentifier } from "../wire/quote.ts";
+import { PublicationError, ReplicationError } from "./errors.ts";
+import { ownershipComment, readPublication, reconcilePublication } from "./publication.ts";
+import { checkServer } from "./server.ts";
+import { checkSlot, checkSlotName, createSlot, dropSlot, readSlot } from "./slot.ts";
+import { checkReplicaIdentity, readTables } from "./tables.ts";
+
+/** How a `SlotManager` finds the server, and what it manages. */
+export interface SlotManagerOptions extends ConnectorOptions {
+  /** Default: `"pgstream"`. */
+  slotName?: string;
+  /** Default: the slot's name. */
+  publicationName?: string;
+  /** Tables to publish, `table` or `schema.table`, literal. */
+  tables?: readonly string[];
+  /** How long to wait for open writing transactions when the slot is created. Default: 60,000 ms. */
+  createTimeoutMs?: number;
+  /** Used instead of connecting by the other options. */
+  connector?: Connector;
+}
+
+/** What `setup()` did. */
+export interface SetupReport {
+  slot: "created" | "found";
+  publication: "created" | "altered" | "found";
+  /** Tables that were added to the publication, `schema.table`. */
+  added: string[];
+  /** Tables that were removed from it. */
+  removed: string[];
+  /** What works, though not as one might think; each with the statement that mends it. */
+  warnings: string[];
+}
+
+/**
+ * Makes a publication and a slot, checking first what would make them useless or break the writers.
+ *
+ * @example
+ * ```ts
+ * import { SlotManager } from "@pgstream/pgstream";
+ *
+ * const slots = new SlotManager({ dsn: "postgresql://localhost/db", tables: ["documents"] });
+ * const report = await slots.setup(); // { slot: "created", publication: "created", … }
+ * ```
+ */
+export class SlotManager {
+  readonly #connector: Connector;
+  readonly #slotName: string;
+  readonly #publicationName: string;
+  readonly #tables: readonly string[];
+  readonly #createTimeoutMs: number;
+
+  /** @throws {SlotError} of kind `slot-name`. */
+  constructor(options: SlotManagerOptions = {}) {
+    this.#slotName = options.slotName ?? "pgstream";
+    this.#publicationName = options.publicationName ?? this.#slotName;
+    checkSlotName(this.#slotName);
+    this.#connector = options.connector ?? new Connector(options);
+    this.#tables = options.tables ?? [];
+    this.#createTimeoutMs = options.createTimeoutMs ?? 60_000;
+  }
+
+  /**
+   * Brings publication and slot to what is wanted. Idempotent: a second run changes nothing, and
+   * needs no right to create.
+   *
+   * @throws {ReplicationError} saying what is not as it must be and what to run; nothing was changed
+   * by then, but where the slot alone could not be made.
+   */
+  async setup({ signal }: { signal?: AbortSignal } = {}): Promise<SetupReport> {
+    if (this.#tables.length === 0) {
+      throw new ReplicationError("There is no table to publish", {
+        kind: "nothing-watched",
+        hint: 'Name at least one: stream.watch("documents").',
+      });
+    }
+    const names = uniqueNames(this.#tables);
+    const connection = await this.#connect(signal);
+    try {
+      await checkServer(connection, signal);
+      const tables = await readTables(connection, names, signal);
+      const warnings = checkReplicaIdentity(tables, connection.serverVersion);
+      const existing = await this.#checkedSlot(connection, signal);
+      // The publication first: up to PostgreSQL 17 a slot that decodes WAL from before its
+      // publication fails for good, and 18 skips those rows.
+      const change = await reconcilePublication(connection, this.#names, tables, signal);
+      const created = !existing &&
+        await createSlot(connection, this.#slotName, { timeoutMs: this.#createTimeoutMs, signal });
+      return {
+        slot: created ? "created" : "found",
+        publication: change.publication,
+        added: change.added,
+        removed: change.removed,
+        warnings: [...warnings, ...change.warnings],
+      };
+    } finally {
+      await connection.close();
+    }
+  }
+
+  /**
+   * Drops the slot, then the publication where this slot owns it. What is not there is no error.
+   *
+   * @throws {SlotError} of kind `slot-in-use` while a walsender holds the slot.
+   */
+  async teardown(
+    { dropSlot: slot = true, dropPublication: publication = true, signal }: {
+      dropSlot?: boolean;
+      dropPublication?: boolean;
+      signal?: AbortSignal;
+    } = {},
+  ): Promise<void> {
+    const connection = await this.#connect(signal);
+    try {
+      if (slot) await dropSlot(connection, this.#slotName, signal);
+      if (publication) await this.#dropPublication(connection, signal);
+    } finally {
+      await connection.close();
+    }
+  }
+
+  get #names() {
+    return { publicationName: this.#publicationName, slotName: this.#slotName };
+  }
+
+  /** True where a slot is there; it is one that we can use. */
+  async #checkedSlot(connection: Connection, signal?: AbortSignal): Promise<boolean> {
+    const slot = await readSlot(connection, this.#slotName, signal);
+    if (slot === null) return false;
+    const database = (await connection.query("SELECT pg_catalog.current_database()", { signal }))
+      .rows[0]![0]!;
+    checkSlot(this.#slotName, slot, database);
+    return true;
+  }
+
+  async #dropPublication(connection: Connection, signal?: AbortSignal): Promise<void> {
+    const publication = await readPublication(connection, this.#publicationName, signal);
+    if (publication === null) return;
+    if (publication.comment !== ownershipComment(this.#slotName)) {
+      this.#connector.logger.warn(
+        `Publication "${this.#publicationName}" stays: its COMMENT does not say that slot ` +
+          `"${this.#slotName}" owns it`,
+      );
+      return;
+    }
+    const name = quoteIdentifier(this.#publicationName);
+    try {
+      await connection.query(`DROP PUBLICATION IF EXISTS ${name}`, { signal });
+    } catch (error) {
+      if (!(error instanceof PostgresError) || error.code !== "42501") throw error;
+      throw new PublicationError(
+        `Cannot drop publication "${this.#publicationName}": ${error.message}`,
+        {
+          kind: "publication-privilege",
+          publicationName: this.#publicationName,
+          hint: `Let its owner run: DROP PUBLICATION ${name};`,
+          cause: error,
+        },
+      );
+    }
+  }
+
+  /** Whether the role may replicate is the server's answer to this, never `rolreplication`. */
+  async #connect(signal?: AbortSignal): Promise<Connection> {
+    return await connectForReplication(this.#connector, { signal });
+  }
+}
+
+/**
+ * Opens a connection with `replication=database`.
+ *
+ * @throws {ReplicationError} of kind `replication-privilege` or `walsenders-exhausted`.
+ */
+export async function connectForReplication(
+  connector: Connector,
+  options: Pick<ConnectOptions, "signal" | "onNotice"> = {},
+): Promise<Connection> {
+  try {
+    return await connector.connect({ ...options, replication: "database" });
+  } catch (error) {
+    if (!(error instanceof PostgresError)) throw error;
+    const role = quoteIdentifier(connector.options.user);
+    if (error.code === "42501") {
+      throw new ReplicationError(`Role ${role} may not replicate: ${error.message}`, {
+        kind: "replication-privilege",
+        hint: `Run: ALTER ROLE ${role} REPLICATION; hosted servers grant it by a role of theirs ` +
+          `(RDS: GRANT rds_replication TO ${role};).`,
+        cause: error,
+      });
+    }
+    if (error.code === "53300" && error.routine === "InitWalSenderSlot") {
+      throw new ReplicationError("The server has no walsender left for this connection", {
+        kind: "walsenders-exhausted",
+        retryable: true,
+        hint: "Raise max_wal_senders and restart, or stop consumers: " +
+          "SELECT * FROM pg_stat_replication;",
+        cause: error,
+      });
+    }
+    throw error;
+  }
+}
+
+function uniqueNames(tables: readonly string[]) {
+  const names = new Map(tables.map(parseTableName).map((name) => [formatTableName(name), name]));
+  return [...names.values()];
+}

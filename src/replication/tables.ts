@@ -1,0 +1,261 @@
+/** What the catalogue says of the watched tables, and whether their changes can be published. */
+import { formatTableName, type TableName } from "../table_name.ts";
+import type { Connection } from "../wire/connection.ts";
+import { quoteLiteral, quoteQualified } from "../wire/quote.ts";
+import { ReplicationError } from "./errors.ts";
+import { type Row, rowsOf } from "./server.ts";
+
+/** A watched table as it stands in the catalogue. */
+export interface CatalogTable extends TableName {
+  /** `pg_class.oid`. */
+  oid: number;
+  /** True for the root of partitions: its changes are published under its own name. */
+  partitioned: boolean;
+  /** `pg_class.relreplident` in words. */
+  replicaIdentity: "default" | "nothing" | "full" | "index";
+  /** Columns of the primary key, in the key's order; none where there is no primary key. */
+  primaryKey: readonly string[];
+  /** Columns of the index that REPLICA IDENTITY USING INDEX names; none otherwise. */
+  identityIndex: readonly string[];
+  /** Generated columns, which are not published before PostgreSQL 18, nor there unless asked for. */
+  generated: readonly string[];
+  /** Partitions, at any depth, whose updates and deletes would fail once they are published. */
+  partitionsWithoutIdentity: readonly string[];
+}
+
+const IDENTITY = { d: "default", n: "nothing", f: "full", i: "index" } as const;
+
+/** Columns of an index of `c`, in the index's order, as a JSON array of names. */
+function indexColumns(condition: string, serverVersion: number): string {
+  // Since PostgreSQL 11 an index may INCLUDE columns that are no part of its key.
+  const isKey = serverVersion >= 110000 ? "k.position <= i.indnkeyatts" : "true";
+  return `(SELECT pg_catalog.json_agg(a.attname ORDER BY k.position)
+    FROM pg_catalog.pg_index i,
+      pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k(attnum, position),
+      pg_catalog.pg_attribute a
+    WHERE i.indrelid = c.oid AND i.indisvalid AND ${condition} AND ${isKey}
+      AND a.attrelid = c.oid AND a.attnum = k.attnum)`;
+}
+
+/**
+ * Looks the tables up by their literal names.
+ *
+ * @throws {ReplicationError} of kind `table-missing`, naming all that are not there.
+ */
+export async function readTables(
+  connection: Connection,
+  names: readonly TableName[],
+  signal?: AbortSignal,
+): Promise<CatalogTable[]> {
+  const tables: CatalogTable[] = [];
+  const missing: string[] = [];
+  const wanted = names.map(({ schema, table }) =>
+    `(n.nspname = ${quoteLiteral(schema)} AND c.relname = ${quoteLiteral(table)})`
+  );
+  // A generated column is known by pg_attribute.attgenerated, which came with PostgreSQL 12.
+  const version = connection.serverVersion;
+  const generated = version >= 120000
+    ? `(SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)`
+    : "NULL";
+  const rows = rowsOf(
+    await connection.query(
+      `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,
+        ${indexColumns("i.indisprimary", version)} AS primary_key,
+        ${indexColumns("i.indisreplident", version)} AS identity_index,
+        ${generated} AS generated
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE ${wanted.join(" OR ")}`,
+      { signal },
+    ),
+  );
+  for (const name of names) {
+    const row = rows.find((row) => row.nspname === name.schema && row.relname === name.table);
+    if (row === undefined) missing.push(formatTableName(name));
+    else tables.push(await describe(connection, name, row, signal));
+  }
+  if (missing.length > 0) throw await tableMissing(connection, missing, signal);
+  return tables;
+}
+
+async function describe(
+  connection: Connection,
+  name: TableName,
+  row: Row,
+  signal?: AbortSignal,
+): Promise<CatalogTable> {
+  if ((row.relkind !== "r" && row.relkind !== "p") || row.relpersistence !== "p") {
+    throw new ReplicationError(`Cannot watch ${formatTableName(name)}: it is ${kindOf(row)}`, {
+      kind: "table-not-publishable",
+      hint: "Only ordinary, logged tables and the roots of partitions have changes to publish.",
+    });
+  }
+  const oid = Number(row.oid);
+  const partitioned = row.relkind === "p";
+  return {
+    schema: name.schema,
+    table: name.table,
+    oid,
+    partitioned,
+    replicaIdentity: IDENTITY[row.relreplident as keyof typeof IDENTITY],
+    primaryKey: JSON.parse(row.primary_key ?? "[]"),
+    identityIndex: JSON.parse(row.identity_index ?? "[]"),
+    generated: JSON.parse(row.generated ?? "[]"),
+    partitionsWithoutIdentity: partitioned
+      ? await partitionsWithoutIdentity(connection, oid, signal)
+      : [],
+  };
+}
+
+function kindOf(row: Row): string {
+  const kinds: Record<string, string> = {
+    v: "a view",
+    m: "a materialized view",
+    f: "a foreign table",
+    S: "a sequence",
+    i: "an index",
+    I: "an index",
+    c: "a composite type",
+  };
+  if (row.relpersistence === "u") return "an unlogged table";
+  if (row.relpersistence === "t") return "a temporary table";
+  return kinds[row.relkind ?? ""] ?? `a relation of kind "${row.relkind}"`;
+}
+
+async function partitionsWithoutIdentity(
+  connection: Connection,
+  root: number,
+  signal?: AbortSignal,
+): Promise<string[]> {
+  const result = await connection.query(
+    `WITH RECURSIVE tree(oid) AS (
+        SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = ${root}
+        UNION ALL
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits i, tree t WHERE i.inhparent = t.oid
+      )
+      SELECT n.nspname, c.relname FROM tree t
+        JOIN pg_catalog.pg_class c ON c.oid = t.oid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind = 'r' AND (c.relreplident = 'n'
+        OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
+          WHERE i.indrelid = c.oid AND i.indisprimary)
+        OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
+          WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid))
+      ORDER BY 1, 2`,
+    { signal },
+  );
+  return result.rows.map(([schema, table]) => formatTableName({ schema: schema!, table: table! }));
+}
+
+/** Names are literal, so the likeliest slip is another case or schema: say what is there. */
+async function tableMissing(
+  connection: Connection,
+  missing: readonly string[],
+  signal?: AbortSignal,
+): Promise<ReplicationError> {
+  const bare = missing.map((name) => quoteLiteral(name.slice(name.indexOf(".") + 1).toLowerCase()));
+  const similar = await connection.query(
+    `SELECT n.nspname, c.relname
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE pg_catalog.lower(c.relname::text) IN (${bare.join(", ")})
+        AND c.relkind IN ('r', 'p') ORDER BY 1, 2 LIMIT 5`,
+    { signal },
+  );
+  const names = similar.rows.map(([schema, table]) =>
+    `"${formatTableName({ schema: schema!, table: table! })}"`
+  );
+  const tables = missing.map((name) => `"${name}"`).join(", ");
+  return new ReplicationError(
+    `${missing.length === 1 ? "Table" : "Tables"} ${tables} not found in this database`,
+    {
+      kind: "table-missing",
+      hint: names.length > 0
+        ? `Did you mean ${names.join(" or ")}? Names are literal: watch("schema.Table").`
+        : "Create it first, or look at the database name of the connection.",
+    },
+  );
+}
+
+/**
+ * Checks that publishing the tables breaks nobody: without a usable replica identity, every UPDATE
+ * and DELETE of a published table fails for whoever runs it.
+ * https://www.postgresql.org/docs/current/logical-replication-publication.html
+ *
+ * @returns warnings about what works, though not as one might think
+ * @throws {ReplicationError} of kind `replica-identity`, with the statement to run.
+ */
+export function checkReplicaIdentity(
+  tables: readonly CatalogTable[],
+  serverVersion: number,
+): string[] {
+  const warnings: string[] = [];
+  for (const table of tables) {
+    const trouble = identityTrouble(table, serverVersion);
+    if (trouble !== null) throw trouble;
+    const name = formatTableName(table);
+    const uncovered = table.primaryKey.filter((column) => !table.identityIndex.includes(column));
+    if (table.replicaIdentity === "index" && uncovered.length > 0) {
+      warnings.push(
+        `Table "${name}" has an index as its replica identity that lacks the primary key's ` +
+          `${
+            uncovered.join(", ")
+          }: a DELETE is known by the index's columns only, and a change of ` +
+          `the primary key goes unnoticed. Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`,
+      );
+    }
+  }
+  return warnings;
+}
+
+function identityTrouble(table: CatalogTable, serverVersion: number): ReplicationError | null {
+  const name = formatTableName(table);
+  const fail = (message: string, hint: string) =>
+    new ReplicationError(message, { kind: "replica-identity", hint });
+  const broken = "its UPDATE and DELETE would fail once it is published";
+  switch (table.replicaIdentity) {
+    case "default":
+      if (table.primaryKey.length > 0 || table.partitioned) break;
+      return fail(
+        `Table "${name}" has no primary key: ${broken}`,
+        `Add a primary key, or run: ${alter(table)} REPLICA IDENTITY FULL;`,
+      );
+    case "nothing":
+      if (table.partitioned) break;
+      return fail(
+        `Table "${name}" has REPLICA IDENTITY NOTHING: ${broken}`,
+        `Run: ${alter(table)} REPLICA IDENTITY ${
+          table.primaryKey.length > 0 ? "DEFAULT" : "FULL"
+        };`,
+      );
+    case "index":
+      if (table.identityIndex.length > 0 || table.partitioned) break;
+      return fail(
+        `The index that is the replica identity of table "${name}" is gone: ${broken}`,
+        `Run: ${alter(table)} REPLICA IDENTITY ${
+          table.primaryKey.length > 0 ? "DEFAULT" : "FULL"
+        };`,
+      );
+    case "full":
+      if (serverVersion < 180000 || table.generated.length === 0) break;
+      return fail(
+        `Table "${name}" has REPLICA IDENTITY FULL and generated columns ` +
+          `(${table.generated.join(", ")}) that are not published: ${broken}`,
+        table.primaryKey.length > 0
+          ? `Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`
+          : "Add a primary key and go back to REPLICA IDENTITY DEFAULT.",
+      );
+  }
+  if (table.partitionsWithoutIdentity.length > 0) {
+    return fail(
+      `Partitions of "${name}" have no usable replica identity: ${broken} ` +
+        `(${table.partitionsWithoutIdentity.join(", ")})`,
+      "Give the root a primary key, or run for each partition: " +
+        "ALTER TABLE … REPLICA IDENTITY FULL;",
+    );
+  }
+  return null;
+}
+
+function alter(table: CatalogTable): string {
+  return `ALTER TABLE ${quoteQualified(table.schema, table.table)}`;
+}

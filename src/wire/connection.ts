@@ -1,0 +1,442 @@
+/**
+ * One connection to a Postgres server: start-up, queries, COPY out, COPY in both directions.
+ * https://www.postgresql.org/docs/current/protocol-flow.html
+ */
+import { isRetryable } from "../errors.ts";
+import { type Logger, silentLogger } from "../logger.ts";
+import {
+  type Address,
+  type Connect,
+  connectDefault,
+  formatAddress,
+  TransportError,
+} from "../transport/transport.ts";
+import { type BackendKey, startUp } from "./authentication.ts";
+import { decodeCommandComplete, decodeEmpty } from "./backend.ts";
+import { CopyBoth } from "./copy_both.ts";
+import { WireError } from "./errors.ts";
+import { MessageType } from "./frames.ts";
+import { encodeCancelRequest, encodeTerminate } from "./frontend.ts";
+import { addressOf, type ConnectionOptions } from "./options.ts";
+import type { Notice } from "./postgres_error.ts";
+import { beginCopy, type QueryResult, simpleQuery } from "./query.ts";
+import { Session } from "./session.ts";
+
+export type { CopyBoth, CopyEnd } from "./copy_both.ts";
+export type { QueryResult } from "./query.ts";
+
+/** A password, or where it comes from each time that a connection is made. */
+export type PasswordSource = string | (() => string | Promise<string>);
+
+/** What `Connection.connect()` takes beside the connection options. */
+export interface ConnectOptions {
+  /** `"database"`: a walsender connection, which takes replication commands and simple queries. */
+  replication?: "database" | undefined;
+  /** Instead of the password of the connection options. */
+  password?: PasswordSource | undefined;
+  /** Gives up connecting: rejects with `signal.reason`. */
+  signal?: AbortSignal | undefined;
+  /** Default: says nothing. */
+  logger?: Logger | undefined;
+  /** How bytes are carried. Default: `node:net`, which Node, Deno and Bun have. */
+  connect?: Connect | undefined;
+  /**
+   * Called with each notice of the server, in order, between the other messages. What it throws
+   * ends the connection and is what the running operation rejects with.
+   */
+  onNotice?: ((notice: Notice) => void) | undefined;
+}
+
+/** Ends one operation, not the connection. */
+export interface OperationOptions {
+  /**
+   * When it fires, the server is asked to cancel the statement, and the call rejects with
+   * `signal.reason` as soon as the server has done so; the connection may then be used again. A
+   * server that does not within a second loses the connection. A statement that is done before the
+   * request arrives is done: the call then resolves.
+   */
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * The settings that make every connection read the same text, whatever the server, the database or
+ * the role says. The values module parses exactly this.
+ */
+const TEXT_SETTINGS: Readonly<Record<string, string>> = {
+  client_encoding: "UTF8",
+  DateStyle: "ISO",
+  IntervalStyle: "postgres",
+  TimeZone: "UTC",
+  bytea_output: "hex",
+  // Needed up to 11, where the default rounds; since 12 every positive value means exact.
+  extra_float_digits: "3",
+  // Names are always qualified, and format_type() and its kin then qualify theirs.
+  search_path: "",
+};
+
+// How long the server gets to cancel a statement, and a Terminate to leave.
+const CANCEL_TIMEOUT_MS = 1000;
+const TERMINATE_TIMEOUT_MS = 1000;
+
+/**
+ * A connection. It does one thing at a time: a second operation while one is running is an error of
+ * kind `"connection-busy"`, and nothing is queued.
+ *
+ * @example
+ * ```ts
+ * const { options } = parseConnectionOptions("postgresql://localhost/db", environment());
+ * const connection = await Connection.connect(options);
+ * const { rows } = await connection.query("SELECT relname FROM pg_catalog.pg_class");
+ * await connection.close();
+ * ```
+ */
+export class Connection implements AsyncDisposable {
+  readonly #session: Session;
+  readonly #key: BackendKey | null;
+  readonly #connect: Connect;
+  readonly #address: Address;
+  #busyWith: string | null = null;
+  #closing: Promise<void> | null = null;
+
+  private constructor(
+    session: Session,
+    key: BackendKey | null,
+    connect: Connect,
+    address: Address,
+  ) {
+    this.#session = session;
+    this.#key = key;
+    this.#connect = connect;
+    this.#address = address;
+  }
+
+  /**
+   * Connects and authenticates, within `options.connectTimeoutMs` in all. Whatever fails, nothing
+   * stays open.
+   *
+   * @throws {TransportError} nobody answers, or not in time (`"connect-timeout"`).
+   * @throws {PostgresError} what the server refuses: `"authentication"`, `"database-missing"`,
+   * `"too-many-connections"`, `"server-starting"`, `"protocol-rejected"` …
+   * @throws {WireError} `"password-missing"`, `"authentication"`, `"authentication-unsupported"`,
+   * `"connection-lost"`, `"protocol-violation"`.
+   */
+  static async connect(
+    options: ConnectionOptions,
+    settings: ConnectOptions = {},
+  ): Promise<Connection> {
+    const { signal, connect = connectDefault, logger = silentLogger, onNotice } = settings;
+    const address = addressOf(options);
+    const controller = new AbortController();
+    const onAbort = () => controller.abort(signal?.reason);
+    signal?.throwIfAborted();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const timer = options.connectTimeoutMs === 0 ? undefined : setTimeout(
+      () => controller.abort(connectTimeout(address, options.connectTimeoutMs)),
+      options.connectTimeoutMs,
+    );
+    let session: Session | null = null;
+    const work = async (): Promise<Connection> => {
+      const transport = await connect(address, { signal: controller.signal });
+      session = new Session(transport, onNotice ?? (() => {}));
+      if (controller.signal.aborted) throw controller.signal.reason;
+      const credentials = {
+        user: options.user,
+        password: () => passwordFrom(settings.password ?? options.password),
+      };
+      const parameters = startupParameters(options, settings.replication);
+      const key = await startUp(session, parameters, credentials, logger);
+      return new Connection(session, key, connect, address);
+    };
+    try {
+      const connection = await untilAborted(work(), controller.signal);
+      logger.debug(
+        `Connected to ${formatAddress(address)}, PostgreSQL ${
+          connection.parameters.get("server_version") ?? "of unknown version"
+        }`,
+      );
+      return connection;
+    } catch (error) {
+      // `connect` may still hand over a transport: `work` then fails it at once.
+      controller.abort(error);
+      (session as Session | null)?.fail(error);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** The server process' id; 0 where the server, or a pooler in its place, tells none. */
+  get processId(): number {
+    return this.#key?.processId ?? 0;
+  }
+
+  /** What the server has reported of its settings, kept up to date: `server_version`, `TimeZone` … */
+  get parameters(): ReadonlyMap<string, string> {
+    return this.#session.parameters;
+  }
+
+  /** The server's version as `server_version_num`: 180004 for 18.4, 90624 for 9.6.24; 0 if untold. */
+  get serverVersion(): number {
+    return parseServerVersion(this.parameters.get("server_version") ?? "");
+  }
+
+  /** True when the connection was closed, here or by a failure. */
+  get closed(): boolean {
+    return this.#closing !== null || this.#session.failure !== null;
+  }
+
+  /**
+   * Runs SQL with the simple query protocol. Of several statements the last result that has columns
+   * is returned, else the last; they are one transaction unless they say otherwise.
+   *
+   * @throws {PostgresError} what the server reports; the connection may be used again.
+   * @throws {WireError} `"connection-busy"`, `"connection-lost"`, `"connection-closed"`,
+   * `"wrong-statement"` for COPY, `"protocol-violation"`.
+   * @throws {RangeError} where the SQL holds a zero byte.
+   */
+  async query(sql: string, options: OperationOptions = {}): Promise<QueryResult> {
+    const release = this.#begin("a query", options.signal);
+    try {
+      return await this.#cancellable(options.signal, () => simpleQuery(this.#session, sql));
+    } finally {
+      release();
+    }
+  }
+
+  /**
+   * Runs a COPY … TO STDOUT when iterated, and gives the payload of each CopyData: in text format
+   * one row with its newline. Payloads are views of the chunks that they came in, never
+   * overwritten. To stop early is to cancel the statement; see {@linkcode OperationOptions}.
+   *
+   * @throws {PostgresError} what the server reports.
+   * @throws {WireError} as {@linkcode Connection.query}; `"wrong-statement"` where it is no COPY.
+   */
+  copyOut(sql: string, options: OperationOptions = {}): AsyncIterable<Uint8Array> {
+    return this.#copyOut(sql, options.signal);
+  }
+
+  /**
+   * Runs a command that begins copying in both directions: START_REPLICATION. The connection is
+   * busy until the copy is ended.
+   *
+   * @param options the signal covers the time until the server has answered, no longer.
+   * @throws {PostgresError} what the server reports; the connection may be used again.
+   * @throws {WireError} as {@linkcode Connection.query}.
+   */
+  async copyBoth(sql: string, options: OperationOptions = {}): Promise<CopyBoth> {
+    const release = this.#begin("COPY in both directions", options.signal);
+    try {
+      await this.#cancellable(options.signal, () => beginCopy(this.#session, sql, "both"));
+      return new CopyBoth(this.#session, release);
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** Says good-bye and closes; a running operation rejects. May be called twice; never rejects. */
+  close(): Promise<void> {
+    return this.#closing ??= this.#close();
+  }
+
+  /** The same as `close()`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async *#copyOut(
+    sql: string,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
+    const session = this.#session;
+    const release = this.#begin("COPY", signal);
+    let settle: (() => Promise<void>) | null = null;
+    const onAbort = () => settle ??= this.#interrupt();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    // Whether the server still has to say that it is ready.
+    let ready = false;
+    try {
+      await beginCopy(session, sql, "out").catch((error) => {
+        ready = true;
+        throw error;
+      });
+      while (!ready) {
+        const frame = session.take() ?? await session.next();
+        switch (frame.type) {
+          case MessageType.CopyData:
+            yield frame.body;
+            signal?.throwIfAborted();
+            break;
+          case MessageType.CopyDone:
+            session.decode(() => decodeEmpty("CopyDone", frame.body));
+            break;
+          case MessageType.CommandComplete:
+            session.decode(() => decodeCommandComplete(frame.body));
+            break;
+          case MessageType.ErrorResponse:
+            throw session.serverError(frame.body);
+          case MessageType.ReadyForQuery:
+            session.ready(frame.body);
+            ready = true;
+            break;
+          default:
+            throw session.unexpected(frame, "COPY");
+        }
+      }
+    } catch (error) {
+      throw signal?.aborted ? signal.reason : error;
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+      if (!ready && session.failure === null) {
+        settle ??= this.#interrupt();
+        await session.untilReady().catch(() => {});
+      }
+      await settle?.();
+      release();
+    }
+  }
+
+  #begin(operation: string, signal: AbortSignal | undefined): () => void {
+    signal?.throwIfAborted();
+    if (this.closed) {
+      const { failure } = this.#session;
+      throw new WireError(`Cannot begin ${operation}: the connection is closed`, {
+        kind: "connection-closed",
+        hint: "Make a new connection.",
+        retryable: isRetryable(failure),
+        cause: failure ?? undefined,
+      });
+    }
+    if (this.#busyWith !== null) {
+      throw new WireError(
+        `Cannot begin ${operation}: the connection is busy with ${this.#busyWith}`,
+        {
+          kind: "connection-busy",
+          hint: "Await the running operation, or use a connection of its own.",
+        },
+      );
+    }
+    this.#busyWith = operation;
+    return () => {
+      this.#busyWith = null;
+    };
+  }
+
+  /** Runs an operation that reads to ReadyForQuery; a signal makes the server end it early. */
+  async #cancellable<T>(signal: AbortSignal | undefined, run: () => Promise<T>): Promise<T> {
+    let settle: (() => Promise<void>) | null = null;
+    const onAbort = () => {
+      settle = this.#interrupt();
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await run();
+    } catch (error) {
+      throw signal?.aborted ? signal.reason : error;
+    } finally {
+      signal?.removeEventListener("abort", onAbort);
+      await (settle as (() => Promise<void>) | null)?.();
+    }
+  }
+
+  /**
+   * Asks the server to cancel what runs here, and closes the connection where that takes too long.
+   * The caller reads to ReadyForQuery, then calls what is returned: only when the request is through
+   * can it no longer hit the next statement.
+   */
+  #interrupt(): () => Promise<void> {
+    const controller = new AbortController();
+    const giveUp = () => {
+      controller.abort();
+      this.#session.fail(
+        new WireError(`The server did not cancel the statement in ${CANCEL_TIMEOUT_MS} ms`, {
+          kind: "connection-lost",
+          retryable: true,
+        }),
+      );
+    };
+    const timer = setTimeout(giveUp, CANCEL_TIMEOUT_MS);
+    const sent = this.#sendCancelRequest(controller.signal).catch(giveUp);
+    return async () => {
+      await sent;
+      clearTimeout(timer);
+    };
+  }
+
+  /** https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS */
+  async #sendCancelRequest(signal: AbortSignal): Promise<void> {
+    if (this.#key === null) throw new Error("No key was sent: nothing can be cancelled");
+    const transport = await this.#connect(this.#address, { signal });
+    const close = () => transport.close();
+    signal.addEventListener("abort", close, { once: true });
+    try {
+      await transport.write(encodeCancelRequest(this.#key.processId, this.#key.secretKey));
+      // The server answers nothing: it closes when the request was passed on.
+      await transport.read();
+    } finally {
+      signal.removeEventListener("abort", close);
+      transport.close();
+    }
+  }
+
+  async #close(): Promise<void> {
+    if (this.#session.failure !== null) return;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, TERMINATE_TIMEOUT_MS);
+    });
+    await Promise.race([this.#session.write(encodeTerminate()).catch(() => {}), late]);
+    clearTimeout(timer);
+    this.#session.fail(
+      new WireError("The connection was closed", { kind: "connection-closed" }),
+    );
+  }
+}
+
+/**
+ * `server_version` as `server_version_num`: `"18.4 (Debian 18.4-1)"` is 180004, `"18beta1"` 180000,
+ * `"9.6.24"` 90624, and what begins with no number 0.
+ */
+export function parseServerVersion(text: string): number {
+  const match = /^(\d+)(?:\.(\d+))?(?:\.(\d+))?/.exec(text);
+  if (match === null) return 0;
+  const [major, minor, patch] = [Number(match[1]), Number(match[2] ?? 0), Number(match[3] ?? 0)];
+  // From 10 on there are two parts, before that there were three.
+  return major >= 10 ? major * 10_000 + minor : major * 10_000 + minor * 100 + patch;
+}
+
+function startupParameters(
+  options: ConnectionOptions,
+  replication: "database" | undefined,
+): Record<string, string> {
+  return {
+    user: options.user,
+    database: options.database,
+    ...(replication === undefined ? {} : { replication }),
+    application_name: options.applicationName,
+    ...(options.options === undefined ? {} : { options: options.options }),
+    ...TEXT_SETTINGS,
+  };
+}
+
+async function passwordFrom(source: PasswordSource | undefined): Promise<string | undefined> {
+  return typeof source === "function" ? await source() : source;
+}
+
+function connectTimeout(address: Address, timeoutMs: number): TransportError {
+  return new TransportError(`No connection to ${formatAddress(address)} within ${timeoutMs} ms`, {
+    kind: "connect-timeout",
+    hint: "Check the address and the network, or raise connect_timeout.",
+    retryable: true,
+    address,
+  });
+}
+
+/** The work's outcome, or the signal's reason if that comes first. */
+function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    work.then(resolve, reject);
+  });
+}

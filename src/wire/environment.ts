@@ -1,0 +1,48 @@
+/** The variables of the environment that concern a connection. */
+
+/** Variables by name. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const NAMES = [
+  "DATABASE_URL",
+  "PGAPPNAME",
+  "PGCONNECT_TIMEOUT",
+  "PGDATABASE",
+  "PGHOST",
+  "PGHOSTADDR",
+  "PGOPTIONS",
+  "PGPASSWORD",
+  "PGPORT",
+  "PGSSLMODE",
+  "PGUSER",
+  "LOGNAME",
+  "USER",
+  "USERNAME",
+] as const;
+
+interface Runtime {
+  readonly process?: { readonly env?: Environment };
+  readonly Deno?: {
+    readonly permissions: {
+      querySync(descriptor: { name: "env"; variable: string }): { readonly state: string };
+    };
+  };
+}
+
+/**
+ * The variables that {@linkcode parseConnectionOptions} looks at, as far as they are set. Empty
+ * where the runtime has no environment. On Deno a variable counts as not set unless the permission
+ * to read it was granted before: nobody is asked, and nothing is thrown.
+ */
+export function environment(): Environment {
+  const { process, Deno } = globalThis as Runtime;
+  const env: Record<string, string | undefined> = {};
+  for (const name of NAMES) {
+    if (Deno && Deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") {
+      continue;
+    }
+    const value = process?.env?.[name];
+    if (value !== undefined) env[name] = value;
+  }
+  return env;
+}

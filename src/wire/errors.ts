@@ -1,0 +1,57 @@
+/** The errors of the wire client, beside `PostgresError`: those that the server did not word. */
+import { PgStreamError, type PgStreamErrorOptions } from "../errors.ts";
+
+/** What can go wrong between this library and a server. */
+export type WireErrorKind =
+  /** The connection string, or a variable of the environment, cannot be read. */
+  | "invalid-dsn"
+  /** More than one host is named. */
+  | "multiple-hosts"
+  /** Encryption is asked for that this version does not offer. */
+  | "tls-unsupported"
+  /** Nothing says as whom to connect. */
+  | "user-missing"
+  /** The server asks for a password, and there is none. */
+  | "password-missing"
+  /** The server's proof, or ours, did not hold. */
+  | "authentication"
+  /** The server asks for a way to authenticate that this library does not speak. */
+  | "authentication-unsupported"
+  /** A second operation was begun while one is running. */
+  | "connection-busy"
+  /** The connection ended on its own. */
+  | "connection-lost"
+  /** `close()` was called. */
+  | "connection-closed"
+  /** The copy is over. */
+  | "copy-ended"
+  /** A statement did not do what the method is for: COPY in `query()`, a query in `copyOut()`. */
+  | "wrong-statement"
+  /** Bytes that are not the protocol. */
+  | "protocol-violation";
+
+/** What a `WireError` is made of, beside its message. */
+export interface WireErrorOptions extends PgStreamErrorOptions {
+  kind: WireErrorKind;
+}
+
+/** An error of the wire client. */
+export class WireError extends PgStreamError {
+  override name = "WireError";
+  declare readonly kind: WireErrorKind;
+
+  /** @param message names the thing; the way out goes into `options.hint`. */
+  constructor(message: string, options: WireErrorOptions) {
+    super(message, options);
+  }
+}
+
+/** The peer sent bytes that are not the Postgres protocol. The connection is closed. */
+export class ProtocolError extends WireError {
+  override name = "ProtocolError";
+
+  /** @param message says what was sent and what was expected; never the bytes themselves. */
+  constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, { ...options, kind: "protocol-violation" });
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * Errors and notices as the server words them.
+ * https://www.postgresql.org/docs/current/protocol-error-fields.html
+ * https://www.postgresql.org/docs/current/errcodes-appendix.html
+ */
+import { PgStreamError } from "../errors.ts";
+import { decodeErrorFields } from "./backend.ts";
+
+/** Every field of an ErrorResponse or a NoticeResponse; a field that was not sent is absent. */
+export interface Notice {
+  /** `ERROR`, `FATAL`, `PANIC`; of notices `WARNING`, `NOTICE`, `DEBUG`, `INFO`, `LOG`. Never translated. */
+  readonly severity: string;
+  /** The SQLSTATE: five characters. */
+  readonly code: string;
+  /** The server's words, in the server's language. */
+  readonly message: string;
+  /** More words. May hold values of rows: not for logs. */
+  readonly detail?: string;
+  /** What the server suggests. */
+  readonly hint?: string;
+  /** Where in the statement, in characters from 1. */
+  readonly position?: number;
+  /** The same for `internalQuery`. */
+  readonly internalPosition?: number;
+  /** A statement that the server itself made. */
+  readonly internalQuery?: string;
+  /** The call stack of the server's functions, one a line. */
+  readonly where?: string;
+  readonly schema?: string;
+  readonly table?: string;
+  readonly column?: string;
+  readonly dataType?: string;
+  readonly constraint?: string;
+  /** The place in the server's source. */
+  readonly file?: string;
+  readonly line?: number;
+  readonly routine?: string;
+}
+
+/** NoticeResponse, or ErrorResponse: its fields by their names. */
+export function decodeServerMessage(body: Uint8Array): Notice {
+  const fields = decodeErrorFields(body);
+  const message: Record<string, string | number> = {
+    // V is S untranslated; it is sent since 9.6.
+    severity: fields.get("V") ?? fields.get("S") ?? "ERROR",
+    code: fields.get("C") ?? "XX000",
+    message: fields.get("M") ?? "the server gave no message",
+  };
+  for (const [code, name] of TEXT_FIELDS) {
+    const value = fields.get(code);
+    if (value !== undefined) message[name] = value;
+  }
+  for (const [code, name] of NUMBER_FIELDS) {
+    const value = Number(fields.get(code));
+    if (Number.isInteger(value)) message[name] = value;
+  }
+  return message as unknown as Notice;
+}
+
+const TEXT_FIELDS = [
+  ["D", "detail"],
+  ["H", "hint"],
+  ["q", "internalQuery"],
+  ["W", "where"],
+  ["s", "schema"],
+  ["t", "table"],
+  ["c", "column"],
+  ["d", "dataType"],
+  ["n", "constraint"],
+  ["F", "file"],
+  ["R", "routine"],
+] as const;
+const NUMBER_FIELDS = [["P", "position"], ["p", "internalPosition"], ["L", "line"]] as const;
+
+/** What a server's error means for a program. */
+export type PostgresErrorKind =
+  /** 28P01, 28000: the user, the password, or pg_hba.conf. */
+  | "authentication"
+  /** 3D000 */
+  | "database-missing"
+  /** 42501 */
+  | "privilege-missing"
+  /** 53300 */
+  | "too-many-connections"
+  /** 57P03: starting up, shutting down, in recovery. */
+  | "server-starting"
+  /** 57P01, 57P02, 57P05: the server ended the session. */
+  | "server-stopped"
+  /** 08P01: a pooler, as a rule. */
+  | "protocol-rejected"
+  /** Any other SQLSTATE: see `code`. */
+  | "postgres";
+
+interface Meaning {
+  readonly kind: PostgresErrorKind;
+  /** Where the server gives none. */
+  readonly hint?: string;
+}
+
+const AUTHENTICATION: Meaning = {
+  kind: "authentication",
+  hint: "Check user and password, and that pg_hba.conf lets this user in from here.",
+};
+const SERVER_STOPPED: Meaning = { kind: "server-stopped", hint: "Connect again." };
+
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  "28P01": AUTHENTICATION,
+  "28000": AUTHENTICATION,
+  "3D000": { kind: "database-missing", hint: "Check the database's name in the DSN." },
+  "42501": { kind: "privilege-missing" },
+  "53300": {
+    kind: "too-many-connections",
+    hint: "Raise max_connections (for replication max_wal_senders), or close other connections.",
+  },
+  "57P01": SERVER_STOPPED,
+  "57P02": SERVER_STOPPED,
+  "57P03": { kind: "server-starting", hint: "Try again when the server accepts connections." },
+  "57P05": SERVER_STOPPED,
+  "08P01": {
+    kind: "protocol-rejected",
+    hint: "Connection poolers do not speak replication: use the server's direct address.",
+  },
+};
+
+// Class 08: connection exceptions; 40: transaction rollback (deadlock, serialization).
+const RETRYABLE = /^(?:08(?!P01)|40|53300|57P0[1235])/;
+
+/**
+ * An error that the server reported. `message` is the server's message and its SQLSTATE; the other
+ * fields are as sent. `detail`, `where` and `internalQuery` may hold values of rows: the message
+ * does not repeat them.
+ */
+export class PostgresError extends PgStreamError implements Omit<Notice, "hint"> {
+  override name = "PostgresError";
+  declare readonly kind: PostgresErrorKind;
+  readonly severity: string;
+  /** The SQLSTATE: five characters, for example `"42P01"`. */
+  readonly code: string;
+  declare readonly detail?: string;
+  declare readonly position?: number;
+  declare readonly internalPosition?: number;
+  declare readonly internalQuery?: string;
+  declare readonly where?: string;
+  declare readonly schema?: string;
+  declare readonly table?: string;
+  declare readonly column?: string;
+  declare readonly dataType?: string;
+  declare readonly constraint?: string;
+  declare readonly file?: string;
+  declare readonly line?: number;
+  declare readonly routine?: string;
+
+  /** @param response the fields of an ErrorResponse. */
+  constructor(response: Notice) {
+    const { message, severity, code, hint: serverHint, ...rest } = response;
+    const { kind, hint: ownHint } = MEANINGS[code] ?? { kind: "postgres" };
+    const hint = serverHint ?? ownHint;
+    super(`${message} (SQLSTATE ${code})`, {
+      kind,
+      retryable: RETRYABLE.test(code),
+      ...(hint === undefined ? {} : { hint }),
+    });
+    this.severity = severity;
+    this.code = code;
+    Object.assign(this, rest);
+  }
+
+  /** True where the server ended the connection with this error: severity FATAL or PANIC. */
+  get fatal(): boolean {
+    return this.severity === "FATAL" || this.severity === "PANIC";
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * What start-up, queries and copies share: a transport, its frames, and the messages that a server
+ * may send at any time.
+ */
+import type { Transport } from "../transport/transport.ts";
+import {
+  decodeNotification,
+  decodeParameterStatus,
+  decodeReadyForQuery,
+  type TransactionStatus,
+} from "./backend.ts";
+import { ProtocolError, WireError } from "./errors.ts";
+import { type Frame, FrameReader, MessageType, nameOf, STARTUP_LIMITS } from "./frames.ts";
+import { decodeServerMessage, type Notice, PostgresError } from "./postgres_error.ts";
+
+/** One connection's bytes as messages. Whoever runs an operation reads; anyone may write. */
+export class Session {
+  readonly frames: FrameReader = new FrameReader(STARTUP_LIMITS);
+  readonly parameters: Map<string, string> = new Map();
+  /** What the server said last: idle after start-up, since nothing begins a transaction by itself. */
+  status: TransactionStatus = "idle";
+  readonly #transport: Transport;
+  readonly #onNotice: (notice: Notice) => void;
+  #filling: Promise<void> | null = null;
+  #failure: unknown = null;
+
+  constructor(transport: Transport, onNotice: (notice: Notice) => void) {
+    this.#transport = transport;
+    this.#onNotice = onNotice;
+  }
+
+  /** Why the session is over, or null while it is not. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /**
+   * The next message that has arrived whole, or null: then `fill()`. Notices, changed parameters
+   * and notifications are dealt with here and never returned.
+   */
+  take(): Frame | null {
+    try {
+      for (;;) {
+        const frame = this.frames.take();
+        if (frame === null || !this.#absorb(frame)) return frame;
+      }
+    } catch (error) {
+      throw this.fail(error);
+    }
+  }
+
+  /** Waits for more bytes. Two callers wait for the same. */
+  fill(): Promise<void> {
+    return this.#filling ??= this.#fill();
+  }
+
+  /** The next message, waiting for it. */
+  async next(): Promise<Frame> {
+    for (;;) {
+      const frame = this.take();
+      if (frame !== null) return frame;
+      await this.fill();
+    }
+  }
+
+  /** Sends one encoded message. */
+  async write(message: Uint8Array): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    try {
+      await this.#transport.write(message);
+    } catch (error) {
+      throw this.#failure ?? error;
+    }
+  }
+
+  /**
+   * Reads to ReadyForQuery, after which the connection may be used again, and drops what comes
+   * before it.
+   */
+  async untilReady(): Promise<void> {
+    for (;;) {
+      const frame = await this.next();
+      if (frame.type === MessageType.ErrorResponse) this.serverError(frame.body);
+      if (frame.type === MessageType.ReadyForQuery) return this.ready(frame.body);
+    }
+  }
+
+  /** ReadyForQuery. */
+  ready(body: Uint8Array): void {
+    try {
+      this.status = decodeReadyForQuery(body);
+    } catch (error) {
+      throw this.fail(error);
+    }
+  }
+
+  /**
+   * ErrorResponse as an error to be thrown later, after ReadyForQuery.
+   *
+   * @throws {WireError} `"connection-lost"` where it is fatal: ReadyForQuery will not come.
+   */
+  serverError(body: Uint8Array): PostgresError {
+    const error = this.decode(() => new PostgresError(decodeServerMessage(body)));
+    if (!error.fatal) return error;
+    throw this.fail(
+      new WireError(`The server ended the connection: ${error.message}`, {
+        kind: "connection-lost",
+        retryable: true,
+        cause: error,
+      }),
+    );
+  }
+
+  /** A message that has no place where it came. The session is over. */
+  unexpected(frame: Frame, during: string): unknown {
+    return this.fail(new ProtocolError(`The server sent ${nameOf(frame.type)} during ${during}`));
+  }
+
+  /** Runs a decoder; where it throws, the session is over. */
+  decode<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      throw this.fail(error);
+    }
+  }
+
+  /** Ends the session and closes the transport. The first reason stays. @returns that reason. */
+  fail(reason: unknown): unknown {
+    this.#failure ??= reason;
+    this.#transport.close();
+    return this.#failure;
+  }
+
+  async #fill(): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    let chunk: Uint8Array | null;
+    try {
+      chunk = await this.#transport.read();
+    } catch (error) {
+      throw this.fail(error);
+    } finally {
+      this.#filling = null;
+    }
+    if (this.#failure !== null) throw this.#failure;
+    if (chunk === null) {
+      const where = this.frames.midFrame ? " in the middle of a message" : "";
+      throw this.fail(
+        new WireError(`The server closed the connection${where}`, {
+          kind: "connection-lost",
+          hint: "Its log says why. It stops, was killed, or something between cut the connection.",
+          retryable: true,
+        }),
+      );
+    }
+    this.frames.push(chunk);
+  }
+
+  #absorb(frame: Frame): boolean {
+    switch (frame.type) {
+      case MessageType.NoticeResponse:
+        this.#onNotice(decodeServerMessage(frame.body));
+        return true;
+      case MessageType.ParameterStatus: {
+        const { name, value } = decodeParameterStatus(frame.body);
+        this.parameters.set(name, value);
+        return true;
+      }
+      case MessageType.NotificationResponse:
+        decodeNotification(frame.body);
+        return true;
+      default:
+        return false;
+    }
+  }
+}

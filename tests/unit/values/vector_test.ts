@@ -1,0 +1,62 @@
+import { describe, test } from "node:test";
+import { assertEquals, assertThrows } from "@std/assert";
+import { formatVector, parseVector, vectorFault } from "../../../src/values/vector.ts";
+
+describe("vector text", () => {
+  test("an array is written as JavaScript prints its numbers", () => {
+    assertEquals(formatVector([1, -2.5, 1e-7, 0.1]), "[1,-2.5,1e-7,0.1]");
+  });
+
+  test("a Float32Array is written with no more digits than it needs", () => {
+    assertEquals(formatVector(Float32Array.of(0.1, 1, -2.5, 1e-7)), "[0.1,1,-2.5,1e-7]");
+  });
+
+  test("every kind of 32-bit float reads back to the same bits", () => {
+    const seed = Date.now() >>> 0;
+    const random = mulberry32(seed);
+    const bits = Uint32Array.from({ length: 20_000 }, () => random() * 2 ** 32);
+    const floats = new Float32Array(bits.buffer).map((value) => Number.isFinite(value) ? value : 0);
+    const edges = Float32Array.of(0, 2 ** -149, -(2 ** -126), 3.4028234663852886e38, 2 ** 24 + 2);
+    for (const vector of [floats, edges]) {
+      assertEquals(parseVector(formatVector(vector)), vector, `seed ${seed}`);
+    }
+  });
+
+  test("what pgvector prints is read, whatever blanks and exponents are in it", () => {
+    assertEquals(parseVector("[1,2.5,-3e-05]"), Float32Array.of(1, 2.5, -3e-5));
+    assertEquals(parseVector(" [ 1 , 2 ] "), Float32Array.of(1, 2));
+  });
+
+  test("what is no vector is refused, and not repeated", () => {
+    for (const text of ["", "[]", "1,2", "[1,]", "[,1]", "[1 2]", "[secret]", "[NaN]", "{1,2}"]) {
+      const error = assertThrows(() => parseVector(text), RangeError);
+      assertEquals(error.message.includes("secret"), false);
+    }
+  });
+
+  test("an element that no 32-bit float holds is named by its place", () => {
+    assertEquals(vectorFault([1, 2]), null);
+    assertEquals(vectorFault([1, NaN]), "element 1 (of 2, from 0) is not a finite 32-bit float");
+    assertEquals(vectorFault([-1e39]), "element 0 (of 1, from 0) is not a finite 32-bit float");
+    assertEquals(vectorFault([]), "it is empty");
+    // deno-lint-ignore no-explicit-any -- what callers without types do
+    const untyped: any[] = [["1"], [null], new Array(2)];
+    for (const vector of untyped) {
+      assertEquals(
+        vectorFault(vector),
+        `element 0 (of ${vector.length}, from 0) is not a finite 32-bit float`,
+      );
+    }
+    assertThrows(() => formatVector([NaN]), RangeError, "element 0");
+  });
+});
+
+function mulberry32(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
