@@ -92,8 +92,17 @@ export {
 } from "./src/pgoutput/mod.ts";
 
 export { DeliveryError, HandlerError } from "./src/delivery/errors.ts";
+export type { ConnectorOptions } from "./src/wire/connector.ts";
 export { PostgresError } from "./src/wire/postgres_error.ts";
-export { TransportError } from "./src/transport/transport.ts";
+export {
+  type Address,
+  type Connect,
+  type Transport,
+  type TransportConnectOptions,
+  TransportError,
+  type TransportErrorKind,
+  type TransportErrorOptions,
+} from "./src/transport/transport.ts";
 export { isRetryable, PgStreamError, type PgStreamErrorOptions } from "./src/errors.ts";
 export type { Logger } from "./src/logger.ts";
 export { formatLsn, type Lsn, parseLsn } from "./src/lsn.ts";

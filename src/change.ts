@@ -31,12 +31,15 @@ export interface EventBase<N extends string = string> {
 
 /** A row that was inserted, or that a backfill read. */
 export interface InsertEvent<R = AnyRow, N extends string = string> extends EventBase<N> {
+  /** An INSERT, or a row of a backfill. */
   operation: "insert";
   /** The new row. It inherits nothing: a column called `__proto__` is a column. */
   row: R;
+  /** There was none. */
   oldRow: null;
   /** Primary key as text; several columns: a JSON array of texts. */
   key: string;
+  /** There was none. */
   oldKey: null;
   /** True for a row that was there before the stream began. */
   backfill: boolean;
@@ -44,6 +47,7 @@ export interface InsertEvent<R = AnyRow, N extends string = string> extends Even
 
 /** A row that was updated. */
 export interface UpdateEvent<R = AnyRow, N extends string = string> extends EventBase<N> {
+  /** An UPDATE. */
   operation: "update";
   /** The new row, without its `unchanged` columns. */
   row: Partial<R>;
@@ -53,11 +57,13 @@ export interface UpdateEvent<R = AnyRow, N extends string = string> extends Even
   key: string;
   /** The key before, where this update changed it. */
   oldKey: string | null;
+  /** A backfill gives inserts only. */
   backfill: false;
 }
 
 /** A row that was deleted. */
 export interface DeleteEvent<R = AnyRow, N extends string = string> extends EventBase<N> {
+  /** A DELETE. */
   operation: "delete";
   /** The old row, or its key: what the server sent. */
   row: Partial<R>;
@@ -65,16 +71,23 @@ export interface DeleteEvent<R = AnyRow, N extends string = string> extends Even
   oldRow: Partial<R>;
   /** Primary key as text; several columns: a JSON array of texts. */
   key: string;
+  /** The key is `key`. */
   oldKey: null;
+  /** A backfill gives inserts only. */
   backfill: false;
 }
 
 /** A table that was emptied. One event for each watched table of the statement. */
 export interface TruncateEvent<N extends string = string> extends EventBase<N> {
+  /** A TRUNCATE. */
   operation: "truncate";
+  /** Empty: no row is told. */
   row: Record<string, never>;
+  /** None is told. */
   oldRow: null;
+  /** All keys are meant. */
   key: null;
+  /** All keys are meant. */
   oldKey: null;
   /** True where the table's known rows are void because changes were missed, and a backfill follows. */
   backfill: boolean;

@@ -19,7 +19,7 @@ export class PgStreamError extends Error {
   /** For programs, e.g. `"slot-in-use"`, `"publication-missing"`, `"handler-failed"`. */
   readonly kind: string;
   /** The way out, for people: the statement to run, the option to set. */
-  readonly hint?: string;
+  declare readonly hint?: string;
   /** True where the same call may succeed later with nothing changed. */
   readonly retryable: boolean;
 

@@ -4,133 +4,44 @@
  *
  * ```sh
  * deno task test                       # everything
- * deno task test --only bun unit/wire  # the files whose path holds this text, on Bun
+ * deno task test --only bun unit/wire  # on Bun, the files whose path holds this text
+ * deno task ok                         # format, lint, types, docs and packaging first, as a gate
  * ```
  */
 
-import { spawn } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { availableParallelism, tmpdir } from "node:os";
+import { readdir } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { type JunitCase, readJunit } from "./support/junit.ts";
-import { type RuntimeName, runtimePath, RUNTIMES } from "./support/runtimes.ts";
+import { type Job, type Outcome, root } from "./support/run/job.ts";
+import { checkJobs } from "./support/run/checks.ts";
+import { type RuntimeName, runtimePath, RUNTIMES } from "./support/run/runtimes.ts";
+import { testJob } from "./support/run/test_file.ts";
 
-const FILE_TIMEOUT_MS = 300_000;
-const TEST_TIMEOUT_MS = 120_000;
+const MAX_PARALLEL = 4;
 const MAX_OUTPUT_LINES = 200;
 
-const root = fileURLToPath(new URL("..", import.meta.url));
-
-interface Job {
-  runtime: RuntimeName;
-  program: string;
-  /** Relative to the root. */
-  file: string;
-}
-
-interface Outcome {
-  cases: JunitCase[];
-  /** Why the file failed as a whole, though none of its tests did. */
-  failure: string | null;
-  output: string;
-  seconds: number;
-}
-
-function argumentsFor(runtime: RuntimeName, file: string, report: string): string[] {
-  switch (runtime) {
-    case "deno":
-      return ["test", "-A", "--no-check", `--junit-path=${report}`, file];
-    case "bun":
-      return [
-        "test",
-        `--timeout=${TEST_TIMEOUT_MS}`,
-        "--reporter=junit",
-        `--reporter-outfile=${report}`,
-        `./${file}`,
-      ];
-    case "node":
-      // Without --test, which would add a process that outlives the one that we can end.
-      return [
-        "--test-reporter=spec",
-        "--test-reporter-destination=stdout",
-        "--test-reporter=junit",
-        `--test-reporter-destination=${report}`,
-        file,
-      ];
-  }
-}
-
-async function runFile({ runtime, program, file }: Job, deno: string): Promise<Outcome> {
-  const folder = await mkdtemp(join(tmpdir(), "pgstream-report-"));
-  const report = join(folder, "junit.xml");
-  const startedAt = performance.now();
-  const env: NodeJS.ProcessEnv = { ...process.env, NO_COLOR: "1", PGSTREAM_DENO: deno };
-  delete env.FORCE_COLOR;
-  const child = spawn(program, argumentsFor(runtime, file, report), {
-    cwd: root,
-    env,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding("utf8").on("data", (text: string) => output += text);
-  }
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    child.kill("SIGKILL");
-  }, FILE_TIMEOUT_MS);
-  const ending = await new Promise<string | null>((resolve) => {
-    child.on("error", (error) => resolve(`did not start: ${error.message}`));
-    // "exit" and not "close": a child of a killed test may hold the pipes open.
-    child.on("exit", (code, signal) => resolve(code === 0 ? null : `ended with ${signal ?? code}`));
-  });
-  clearTimeout(timer);
-  const cases = readJunit(await readFile(report, "utf8").catch(() => ""));
-  await rm(folder, { recursive: true });
-  const blamed = cases.some((found) => found.result === "failed");
-  return {
-    cases,
-    failure: late
-      ? `took more than ${FILE_TIMEOUT_MS / 1000} s`
-      : blamed || isEmpty(runtime, cases, output)
-      ? null
-      : ending,
-    output,
-    seconds: (performance.now() - startedAt) / 1000,
-  };
-}
-
-// Bun calls it an error that all tests of a file are skipped by their group.
-function isEmpty(runtime: RuntimeName, cases: JunitCase[], output: string): boolean {
-  return runtime === "bun" && cases.length === 0 && /\b0 pass\n 0 fail\n/.test(output) &&
-    !/\d+ errors?\n/.test(output);
-}
-
+/** Reports each job when it is done, and all of them at the end. */
 class Totals {
-  passed = 0;
-  failed = 0;
+  #passed = 0;
   readonly #failures: string[] = [];
   readonly #skips: string[] = [];
 
-  add({ runtime, file }: Job, { cases, failure, output, seconds }: Outcome): void {
-    const label = `${runtime.padEnd(4)} ${file}`;
-    const passed = cases.filter((found) => found.result === "passed").length;
-    const failed = cases.filter((found) => found.result === "failed");
-    const skipped = cases.filter((found) => found.result === "skipped");
-    this.passed += passed;
-    this.failed += failed.length + (failure === null ? 0 : 1);
-    for (const { name } of failed) this.#failures.push(`${label}: ${name}`);
-    if (failure !== null) this.#failures.push(`${label}: ${failure}`);
-    for (const { name, reason } of skipped) {
-      this.#skips.push(`${label}: ${name}${reason === "" ? "" : ` (${reason})`}`);
+  add(label: string, { cases, failure, output, seconds }: Outcome): void {
+    const counts = { passed: 0, failed: 0, skipped: 0 };
+    for (const { name, result, reason } of cases) {
+      counts[result]++;
+      const line = `${label}: ${name}${reason === "" ? "" : ` (${reason})`}`;
+      if (result === "failed") this.#failures.push(line);
+      if (result === "skipped") this.#skips.push(line);
     }
-    const bad = failed.length > 0 || failure !== null;
-    const counts = `${passed} passed${failed.length > 0 ? `, ${failed.length} failed` : ""}`;
-    print(`${bad ? "FAIL" : "ok  "} ${label.padEnd(60)} ${counts}, ${seconds.toFixed(1)} s`);
+    this.#passed += counts.passed;
+    if (failure !== null) this.#failures.push(`${label}: ${failure}`);
+    const bad = counts.failed > 0 || failure !== null;
+    const failed = counts.failed === 0 ? "" : `, ${counts.failed} failed`;
+    const summary = `${counts.passed} passed${failed}, ${seconds.toFixed(1)} s`;
+    print(`${bad ? "FAIL" : "ok  "} ${label.padEnd(60)} ${summary}`);
     if (bad) print(tail(output).replaceAll(/^/gm, "     | "));
   }
 
@@ -138,11 +49,12 @@ class Totals {
   finish(): number {
     for (const skip of this.#skips) print(`skipped: ${skip}`);
     for (const failure of this.#failures) print(`failed:  ${failure}`);
-    const none = this.passed + this.failed === 0;
+    const failed = this.#failures.length;
+    const none = this.#passed + failed === 0;
     if (none) print("no test ran");
     const skipped = this.#skips.length === 0 ? "" : `, ${this.#skips.length} skipped`;
-    print(`${this.passed} passed, ${this.failed} failed${skipped}`);
-    return none || this.failed > 0 ? 1 : 0;
+    print(`${this.#passed} passed, ${failed} failed${skipped}`);
+    return none || failed > 0 ? 1 : 0;
   }
 }
 
@@ -165,29 +77,38 @@ async function findTests(filters: string[]): Promise<string[]> {
     .sort();
 }
 
+/** `tests/deno/` is for what only Deno can tell; everything else is portable. */
+function runsOn(runtime: RuntimeName, file: string): boolean {
+  return runtime === "deno" || !file.startsWith("tests/deno/");
+}
+
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
-    options: { only: { type: "string", multiple: true } },
+    options: {
+      only: { type: "string", multiple: true },
+      gate: { type: "boolean", default: false },
+    },
     allowPositionals: true,
   });
   const wanted = RUNTIMES.filter((name) => values.only?.includes(name) ?? true);
   if (wanted.length === 0) throw new Error(`--only takes one of ${RUNTIMES.join(", ")}`);
 
+  const deno = await runtimePath("deno");
+  const jobs: Job[] = values.gate ? await checkJobs(deno) : [];
   const files = await findTests(positionals);
-  const jobs: Job[] = [];
-  const totals = new Totals();
   for (const runtime of wanted) {
     const program = await runtimePath(runtime);
-    const portable = files.filter((file) => runtime === "deno" || !file.startsWith("tests/deno/"));
-    jobs.push(...portable.map((file) => ({ runtime, program, file })));
-  }
-  const deno = await runtimePath("deno").catch(() => "");
-  async function work(): Promise<void> {
-    for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
-      totals.add(job, await runFile(job, deno));
+    for (const file of files.filter((file) => runsOn(runtime, file))) {
+      jobs.push(testJob({ runtime, program, file, deno }));
     }
   }
-  await Promise.all(Array.from({ length: Math.min(availableParallelism(), 4) }, work));
+  const totals = new Totals();
+  async function work(): Promise<void> {
+    for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) {
+      totals.add(job.label, await job.run());
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(availableParallelism(), MAX_PARALLEL) }, work));
   return totals.finish();
 }
 

@@ -39,7 +39,7 @@ export function showTitle(title: string, about: string): void {
 
 /** A thing that is ready, e.g. a server. */
 export function showReady(name: string, detail: string): void {
-  write(`  ${paint("green", "✓")} ${name.padEnd(16)} ${paint("dim", detail)}`);
+  write(`  ${paint("green", "✓")} ${name.padEnd(17)} ${paint("dim", detail)}`);
 }
 
 /** What happens next. */
@@ -54,7 +54,7 @@ export function showChangeHeader(): void {
   write(paint(
     "dim",
     `   ${"LSN".padEnd(11)}${"operation".padEnd(11)}${"key".padEnd(12)}${
-      "done".padEnd(36)
+      "done".padEnd(28)
     }searchable after`,
   ));
 }
@@ -65,8 +65,8 @@ export function showChange({ lsn, operation, key, done, latencyMs }: ChangeLine)
     paint("dim", lsn.padEnd(11)),
     paint(OPERATIONS[operation] ?? "bold", operation.padEnd(11)),
     key.padEnd(12),
-    done.padEnd(36),
-    paint("cyan", `${formatMs(latencyMs).padStart(9)}`),
+    done.padEnd(28),
+    paint("cyan", `${formatMs(latencyMs).padStart(16)}`),
   ];
   write(`   ${columns.join("")}`);
 }
@@ -92,7 +92,7 @@ export function showNote(text: string): void {
 
 /** Something to copy, under its name. */
 export function showCopy(name: string, text: string): void {
-  write(`   ${name.padEnd(16)} ${paint("cyan", text)}`);
+  write(`   ${name.padEnd(17)} ${paint("cyan", text)}`);
 }
 
 /** The last lines. */

@@ -98,7 +98,7 @@ async function openPgvector(dsn: string | undefined, dimensions: number): Promis
     await sql`DROP TABLE IF EXISTS ${sql(table)}`;
     return {
       name: `pgvector ${row!.extversion}`,
-      place: placeOf(sql),
+      place: `${placeOf(sql)}${server === null ? "" : " (PGlite, in this process)"}`,
       sink: new PgVectorSink({ sql, table, createTable: { dimensions } }),
       async close() {
         await sql`DROP TABLE IF EXISTS ${sql(table)}`;
@@ -149,7 +149,7 @@ function cannotUse(option: string, error: unknown): PgStreamError {
   return new PgStreamError(`Cannot use the server of ${option}: ${(first as Error).message}`, {
     kind: "demo",
     hint:
-      "Is it running, and are address and password right? Without this option the demo starts " +
+      "Is it running, is what it needs installed, and is the address right? Without this option the demo starts " +
       "a server of its own",
     cause: error,
   });

@@ -39,7 +39,8 @@ export class Delivery {
   #head = 0;
   #bytes = 0;
   #wakeConsumer: (() => void) | null = null;
-  #wakeProducer: (() => void) | null = null;
+  #room: PromiseWithResolvers<void> | null = null;
+  #ended = false;
 
   constructor(options: DeliveryOptions) {
     this.#options = { now: () => performance.now(), ...options };
@@ -59,10 +60,14 @@ export class Delivery {
     this.#wakeConsumer?.();
   }
 
-  /** Null where there is room for one more event, of any size; else a promise of it. */
+  /**
+   * Null where there is room for one more event, of any size; else a promise of it. Once `run` is told
+   * to stop, or has failed, nobody waits any more: look at the signal after waiting.
+   */
   room(): Promise<void> | null {
-    if (this.#bytes < this.#options.maxQueueBytes) return null;
-    return new Promise((resolve) => this.#wakeProducer = resolve);
+    if (this.#ended || this.#bytes <= this.#options.maxQueueBytes) return null;
+    this.#room ??= Promise.withResolvers();
+    return this.#room.promise;
   }
 
   /**
@@ -73,15 +78,19 @@ export class Delivery {
    */
   async run(signal: AbortSignal): Promise<void> {
     const { handle, frontier, onHandled, now } = this.#options;
-    const wake = () => this.#wakeConsumer?.();
-    signal.addEventListener("abort", wake);
+    const end = () => {
+      this.#ended = true;
+      this.#wakeConsumer?.();
+      this.#giveRoom();
+    };
+    signal.addEventListener("abort", end);
     try {
       let turnBegan = now();
       while (!signal.aborted) {
         const next = this.#queue[this.#head];
         if (next === undefined) {
+          // The turn goes on: a producer may have more without the event loop turning either.
           await this.#filled();
-          turnBegan = now();
           continue;
         }
         try {
@@ -102,9 +111,8 @@ export class Delivery {
         }
       }
     } finally {
-      signal.removeEventListener("abort", wake);
-      // Nobody empties the queue any more: whoever waits for room has to look at the signal.
-      this.#wakeProducer?.();
+      signal.removeEventListener("abort", end);
+      end();
     }
   }
 
@@ -129,10 +137,12 @@ export class Delivery {
       this.#queue = this.#queue.slice(this.#head);
       this.#head = 0;
     }
-    if (this.#wakeProducer !== null && this.#bytes < this.#options.maxQueueBytes) {
-      this.#wakeProducer();
-      this.#wakeProducer = null;
-    }
+    if (this.#bytes <= this.#options.maxQueueBytes) this.#giveRoom();
+  }
+
+  #giveRoom(): void {
+    this.#room?.resolve();
+    this.#room = null;
   }
 }
 

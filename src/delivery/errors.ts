@@ -5,16 +5,20 @@ import { formatTableName } from "../table_name.ts";
 
 /** A handler threw, or its promise was rejected. Nothing of the event's transaction is confirmed. */
 export class HandlerError extends PgStreamError {
+  /** `"HandlerError"` */
   override name = "HandlerError";
-  /** The event's coordinates. */
+  /** Where the event belongs. */
   readonly schema: string;
+  /** Where the event belongs. */
   readonly table: string;
+  /** What the event was. */
   readonly operation: ChangeEvent["operation"];
   /** LSN of the commit record. */
   readonly lsn: string;
+  /** The event's place in its transaction, from 0. */
   readonly ordinal: number;
 
-  /** @param cause what the handler threw. */
+  /** An error that carries the event's coordinates, and what the handler threw as its cause. */
   constructor(event: ChangeEvent, cause: unknown) {
     super(
       `The handler failed on ${event.operation} of ${formatTableName(event)} ` +
@@ -35,5 +39,6 @@ export class HandlerError extends PgStreamError {
 
 /** The server's stream does not hold together: a change outside of a transaction, a row with no key. */
 export class DeliveryError extends PgStreamError {
+  /** `"DeliveryError"` */
   override name = "DeliveryError";
 }

@@ -12,7 +12,7 @@ import {
   type TupleValue,
   type Update,
 } from "../pgoutput/mod.ts";
-import { formatTableName } from "../table_name.ts";
+import { formatTableName, quoteTableName } from "../table_name.ts";
 import { DeliveryError } from "./errors.ts";
 
 /** A change of rows: what may come between Begin and Commit and becomes events. */
@@ -75,13 +75,13 @@ export class EventBuilder {
           ...base,
           row: message.row,
           oldRow: null,
-          key: this.#key(relation, message.row, null),
+          key: this.#key(relation, message.row),
           oldKey: null,
           unchanged: message.unchanged,
           backfill: false,
         };
       case "update": {
-        const key = this.#key(relation, message.row, message.oldRow);
+        const key = this.#key(relation, message.row);
         const oldKey = message.oldRow === null ? null : this.#oldKey(relation, message.oldRow);
         return {
           operation: "update",
@@ -100,7 +100,7 @@ export class EventBuilder {
           ...base,
           row: message.oldRow,
           oldRow: message.oldRow,
-          key: this.#key(relation, message.oldRow, null),
+          key: this.#key(relation, message.oldRow),
           oldKey: null,
           unchanged: NOTHING_UNCHANGED,
           backfill: false,
@@ -133,40 +133,44 @@ export class EventBuilder {
   }
 
   /**
-   * The primary key's text, else that of the replica identity: under USING INDEX a DELETE carries
-   * the index's columns only. A key column stored out of line is found in the old row.
+   * The primary key's text; of a table that has none, that of its replica identity. Where the server
+   * sent only the columns of an index that lacks the primary key (a DELETE under USING INDEX), these
+   * by name, so that the text is never another row's key.
    */
-  #key(relation: Relation, row: Row, oldRow: Row | null): string {
-    const value = (column: string) => row[column] ?? oldRow?.[column];
-    const columns = this.#keyColumns(relation, (column) => value(column) !== undefined);
-    if (columns === null) {
-      const table = formatTableName({ schema: relation.schema, table: relation.name });
-      throw new DeliveryError(`The server sent a row of ${table} without its key`, {
-        kind: "key-missing",
-        hint: `Give the table a primary key, or run: ALTER TABLE … REPLICA IDENTITY FULL;`,
-      });
-    }
-    return keyText(columns.map((column) => value(column)));
+  #key(relation: Relation, row: Row): string {
+    const has = (column: string) => row[column] !== undefined;
+    const primaryKey = this.#primaryKeys.get(relation.oid) ?? [];
+    if (primaryKey.length > 0 && primaryKey.every(has)) return keyText(primaryKey, row);
+    const identity = relation.columns.filter((column) => column.key).map((column) => column.name);
+    if (identity.length === 0 || !identity.every(has)) throw keyMissing(relation);
+    if (primaryKey.length === 0) return keyText(identity, row);
+    return JSON.stringify(Object.fromEntries(identity.map((column) => [column, row[column]])));
   }
 
   /** The key of a row before its update, where the server sent the columns that tell. */
   #oldKey(relation: Relation, oldRow: Row): string | null {
-    const columns = this.#primaryKeys.get(relation.oid) ?? [];
-    if (columns.length === 0) return this.#key(relation, oldRow, null);
-    if (columns.some((column) => oldRow[column] === undefined)) return null;
-    return keyText(columns.map((column) => oldRow[column]));
-  }
-
-  #keyColumns(relation: Relation, has: (column: string) => boolean): readonly string[] | null {
     const primaryKey = this.#primaryKeys.get(relation.oid) ?? [];
-    if (primaryKey.length > 0 && primaryKey.every(has)) return primaryKey;
-    const identity = relation.columns.filter((column) => column.key).map((column) => column.name);
-    return identity.length > 0 && identity.every(has) ? identity : null;
+    if (primaryKey.some((column) => oldRow[column] === undefined)) return null;
+    return this.#key(relation, oldRow);
   }
 }
 
-/** One value as its text; several as a JSON array of texts, which no other row's key equals. */
-function keyText(values: readonly (TupleValue | undefined)[]): string {
-  const texts = values.map((value) => value === null || value === undefined ? null : `${value}`);
-  return texts.length === 1 ? texts[0] ?? "" : JSON.stringify(texts);
+/** One value as its text; several, or a NULL, as a JSON array, which no other row's key equals. */
+function keyText(columns: readonly string[], row: Row): string {
+  const texts = columns.map((column) => textOf(row[column]));
+  const [first] = texts;
+  return texts.length === 1 && typeof first === "string" ? first : JSON.stringify(texts);
+}
+
+function textOf(value: TupleValue | undefined): string | null {
+  return value === null || value === undefined ? null : `${value}`;
+}
+
+function keyMissing(relation: Relation): DeliveryError {
+  const name = { schema: relation.schema, table: relation.name };
+  return new DeliveryError(`The server sent a row of ${formatTableName(name)} without its key`, {
+    kind: "key-missing",
+    hint: "Give the table a primary key, or run: " +
+      `ALTER TABLE ${quoteTableName(name)} REPLICA IDENTITY FULL;`,
+  });
 }

@@ -5,7 +5,7 @@
  * of the last one before which nothing is unfinished. A keepalive's position takes its place in the
  * same line, so that it is confirmed only when all that came before it is done.
  */
-import { type Lsn } from "../lsn.ts";
+import type { Lsn } from "../lsn.ts";
 
 /** A transaction that is on its way through delivery. */
 export class TrackedTransaction {
@@ -40,7 +40,7 @@ export class Frontier {
     return this.#confirmed;
   }
 
-  /** Transactions, and keepalives behind them, that are not finished. */
+  /** Entries of the line from the first unfinished one on; finished ones without events share one. */
   get unfinished(): number {
     return this.#line.length - this.#head;
   }
@@ -72,6 +72,7 @@ export class Frontier {
   /** The transaction's Commit was read. @param endLsn the end of its commit record. */
   commit(transaction: TrackedTransaction, endLsn: Lsn): void {
     transaction.endLsn = endLsn;
+    if (transaction.events === 0) this.#join(transaction);
     this.#advance();
   }
 
@@ -80,13 +81,18 @@ export class Frontier {
    * hold back the WAL that all other tables write.
    */
   keepalive(walEnd: Lsn): void {
-    const last = this.#line.at(-1);
-    if (this.unfinished > 0 && last !== undefined && last.finished) {
-      // The line's end waits for what is before it: it can carry the newer position too.
-      if (walEnd > last.endLsn!) last.endLsn = walEnd;
-      return;
-    }
     this.commit(this.begin(), walEnd);
+  }
+
+  /**
+   * With no events it is a position and no more, which a finished one before it in the line can carry:
+   * a handler that hangs must not gather keepalives, or transactions of tables that nobody watches.
+   */
+  #join(transaction: TrackedTransaction): void {
+    const before = this.#line.at(-2);
+    if (this.unfinished < 2 || this.#line.at(-1) !== transaction || !before!.finished) return;
+    this.#line.pop();
+    if (transaction.endLsn! > before!.endLsn!) before!.endLsn = transaction.endLsn;
   }
 
   #advance(): void {

@@ -26,12 +26,24 @@ const UNCHANGED = 0x75; // u
 
 const NOTHING_UNCHANGED: readonly string[] = Object.freeze([]);
 
+/** A table as the decoder knows it. */
+interface Table {
+  relation: Relation;
+  EmptyRow: new () => Row;
+}
+
+const NOTHING_INHERITED = Object.freeze(Object.create(null));
+
 /**
- * Makes rows that inherit nothing. An object from a constructor whose `prototype` has no prototype
- * keeps a stable shape; one from `Object.create(null)` is a hash table, three times slower on V8.
+ * Makes what makes rows that inherit nothing. A constructor for each table keeps the shapes of its
+ * rows stable and lets the engine learn their size; `Object.create(null)` would be a hash table,
+ * three times slower on V8.
  */
-const EmptyRow = function () {} as unknown as new () => Row;
-EmptyRow.prototype = Object.freeze(Object.create(null));
+function newEmptyRow(): new () => Row {
+  const EmptyRow = function () {} as unknown as new () => Row;
+  EmptyRow.prototype = NOTHING_INHERITED;
+  return EmptyRow;
+}
 
 /**
  * Decodes the messages of pgoutput, protocol version 1, in the order of one connection: rows are
@@ -49,7 +61,7 @@ EmptyRow.prototype = Object.freeze(Object.create(null));
  * ```
  */
 export class PgOutputDecoder {
-  readonly #relations = new Map<number, Relation>();
+  readonly #tables = new Map<number, Table>();
   /** Of the row that was read last. */
   #unchanged = NOTHING_UNCHANGED;
 
@@ -66,7 +78,9 @@ export class PgOutputDecoder {
     try {
       const message = this.#readMessage(reader);
       reader.expectEnd();
-      if (message.type === "relation") this.#relations.set(message.oid, message);
+      if (message.type === "relation") {
+        this.#tables.set(message.oid, { relation: message, EmptyRow: newEmptyRow() });
+      }
       return message;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
@@ -82,7 +96,7 @@ export class PgOutputDecoder {
 
   /** Forgets every table: a new connection sends each shape again. */
   reset(): void {
-    this.#relations.clear();
+    this.#tables.clear();
   }
 
   #readMessage(reader: ByteReader): PgOutputMessage {
@@ -138,32 +152,40 @@ export class PgOutputDecoder {
   }
 
   #readInsert(reader: ByteReader): Insert {
-    const relation = this.#readRelationOid(reader);
+    const table = this.#readTable(reader);
     const tupleKind = reader.readUint8();
     if (tupleKind !== NEW_TUPLE) throw unknownTuple(tupleKind);
-    const row = this.#readNewRow(reader, relation, null);
-    return { type: "insert", relation, row, unchanged: this.#unchanged };
+    const row = this.#readNewRow(reader, table, null);
+    return { type: "insert", relation: table.relation, row, unchanged: this.#unchanged };
   }
 
   #readUpdate(reader: ByteReader): Update {
-    const relation = this.#readRelationOid(reader);
+    const table = this.#readTable(reader);
     let oldRow: Row | null = null;
     let oldKind: OldKind | null = null;
     let tupleKind = reader.readUint8();
     if (tupleKind !== NEW_TUPLE) {
       oldKind = oldKindOf(tupleKind);
-      oldRow = readOldRow(reader, relation, oldKind);
+      oldRow = readOldRow(reader, table, oldKind);
       tupleKind = reader.readUint8();
       if (tupleKind !== NEW_TUPLE) throw unknownTuple(tupleKind);
     }
-    const row = this.#readNewRow(reader, relation, oldRow);
-    return { type: "update", relation, row, unchanged: this.#unchanged, oldRow, oldKind };
+    const row = this.#readNewRow(reader, table, oldRow);
+    return {
+      type: "update",
+      relation: table.relation,
+      row,
+      unchanged: this.#unchanged,
+      oldRow,
+      oldKind,
+    };
   }
 
   #readDelete(reader: ByteReader): Delete {
-    const relation = this.#readRelationOid(reader);
+    const table = this.#readTable(reader);
     const oldKind = oldKindOf(reader.readUint8());
-    return { type: "delete", relation, oldRow: readOldRow(reader, relation, oldKind), oldKind };
+    const oldRow = readOldRow(reader, table, oldKind);
+    return { type: "delete", relation: table.relation, oldRow, oldKind };
   }
 
   #readTruncate(reader: ByteReader): Truncate {
@@ -173,7 +195,7 @@ export class PgOutputDecoder {
       throw new RangeError(`${reader.remaining} bytes are not the OIDs of ${count} tables`);
     }
     const relations: Relation[] = [];
-    for (let i = 0; i < count; i++) relations.push(this.#readRelationOid(reader));
+    for (let i = 0; i < count; i++) relations.push(this.#readTable(reader).relation);
     return {
       type: "truncate",
       relations,
@@ -182,15 +204,15 @@ export class PgOutputDecoder {
     };
   }
 
-  #readRelationOid(reader: ByteReader): Relation {
+  #readTable(reader: ByteReader): Table {
     const oid = reader.readUint32();
-    const relation = this.#relations.get(oid);
-    if (relation === undefined) throw new RangeError(`no Relation message came for OID ${oid}`);
-    return relation;
+    const table = this.#tables.get(oid);
+    if (table === undefined) throw new RangeError(`no Relation message came for OID ${oid}`);
+    return table;
   }
 
   /** Leaves in `#unchanged` the columns that neither the tuple nor `oldRow` has a value of. */
-  #readNewRow(reader: ByteReader, relation: Relation, oldRow: Row | null): Row {
+  #readNewRow(reader: ByteReader, { relation, EmptyRow }: Table, oldRow: Row | null): Row {
     expectColumnCount(reader, relation);
     const row = new EmptyRow();
     let unchanged: string[] | null = null;
@@ -217,7 +239,7 @@ export class PgOutputDecoder {
  * An old row. In a key tuple `n` stands for "not of the key", so that such columns are absent; a
  * column of the key always has a value.
  */
-function readOldRow(reader: ByteReader, relation: Relation, oldKind: OldKind): Row {
+function readOldRow(reader: ByteReader, { relation, EmptyRow }: Table, oldKind: OldKind): Row {
   expectColumnCount(reader, relation);
   const row = new EmptyRow();
   for (const { name, key } of relation.columns) {

@@ -3,18 +3,20 @@ import { PgStreamError, type PgStreamErrorOptions } from "../errors.ts";
 
 /** Something about replication is not as it must be: the server, a table, the stream. */
 export class ReplicationError extends PgStreamError {
+  /** `"ReplicationError"` */
   override name = "ReplicationError";
 }
 
 /** Something about a replication slot: missing, in use, lost, of another plugin or database. */
 export class SlotError extends ReplicationError {
+  /** `"SlotError"` */
   override name = "SlotError";
   /** The slot. */
   readonly slotName: string;
   /** The walsender that holds the slot, where that is the trouble. */
   readonly activePid?: number;
 
-  /** @param message names the slot; the way out goes into `options.hint`. */
+  /** An error about the slot that `message` names; the way out goes into `options.hint`. */
   constructor(
     message: string,
     options: PgStreamErrorOptions & { slotName: string; activePid?: number | undefined },
@@ -27,11 +29,12 @@ export class SlotError extends ReplicationError {
 
 /** Something about a publication: missing, not to be altered, gone where the stream reads. */
 export class PublicationError extends ReplicationError {
+  /** `"PublicationError"` */
   override name = "PublicationError";
   /** The publication. */
   readonly publicationName: string;
 
-  /** @param message names the publication; the way out goes into `options.hint`. */
+  /** An error about the publication that `message` names; the way out goes into `options.hint`. */
   constructor(message: string, options: PgStreamErrorOptions & { publicationName: string }) {
     super(message, options);
     this.publicationName = options.publicationName;

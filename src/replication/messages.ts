@@ -18,6 +18,7 @@ export const POSTGRES_EPOCH_MS = 946_684_800_000;
  * `data` is one message of the output plugin, and a view of what was received.
  */
 export interface XLogData {
+  /** `Byte1('w')` */
   readonly type: "xLogData";
   /** For pgoutput: the LSN that the message belongs to; `0n` for a Relation. */
   readonly walStart: Lsn;
@@ -31,6 +32,7 @@ export interface XLogData {
 
 /** A sign of life: `Byte1('k') Int64 walEnd Int64 sendTime Byte1 replyRequested`. */
 export interface PrimaryKeepalive {
+  /** `Byte1('k')` */
   readonly type: "primaryKeepalive";
   /** Everything before this was sent. */
   readonly walEnd: Lsn;

@@ -22,6 +22,8 @@ export interface Publication {
   unpublished: readonly string[];
   /** Changes of partitions come under the root's name (13+). */
   viaPartitionRoot: boolean;
+  /** Stored generated columns are published (18+). */
+  generatedColumns: boolean;
   /** Its COMMENT: says who may remove tables from it. */
   comment: string | null;
 }
@@ -54,6 +56,7 @@ export async function readPublication(
       `SELECT p.oid, p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete,
         ${version >= 110000 ? "p.pubtruncate" : "true"} AS pubtruncate,
         ${version >= 130000 ? "p.pubviaroot" : "false"} AS pubviaroot,
+        ${version >= 180000 ? "p.pubgencols = 's'" : "false"} AS pubgencols,
         pg_catalog.obj_description(p.oid, 'pg_publication') AS comment
       FROM pg_catalog.pg_publication p WHERE p.pubname = ${quoteLiteral(name)}`,
       { signal },
@@ -84,6 +87,7 @@ export async function readPublication(
       row[`pub${operation}`] !== "t"
     ),
     viaPartitionRoot: row.pubviaroot === "t",
+    generatedColumns: row.pubgencols === "t",
     comment: row.comment ?? null,
   };
 }
@@ -101,12 +105,63 @@ export function unpublishedTables(
 }
 
 /**
+ * Checks that changes of partitions come under the name of the root that is watched.
+ *
+ * @throws {PublicationError} of kind `publication-partition-root`: no change would be recognised.
+ */
+export function checkPartitionRoots(
+  publicationName: string,
+  publication: Publication,
+  tables: readonly CatalogTable[],
+): void {
+  const roots = tables.filter((table) => table.partitioned);
+  if (publication.viaPartitionRoot || roots.length === 0) return;
+  throw new PublicationError(
+    `Publication "${publicationName}" publishes changes of the partitions of ` +
+      `${roots.map(formatTableName).join(", ")} under their own names`,
+    {
+      kind: "publication-partition-root",
+      publicationName,
+      hint: "If its other consumers can take the root's name: ALTER PUBLICATION " +
+        `${quoteIdentifier(publicationName)} SET (publish_via_partition_root = true); ` +
+        "else choose another publicationName.",
+    },
+  );
+}
+
+/** Errors of a set-up that meets another one in what it was about to do. */
+const MET_ANOTHER = new Set([
+  "42710", // it is there already
+  "23505", // … and was being made at the same moment
+  "42704", // a table that was to be removed is not there any more
+  "XX000", // "tuple concurrently updated"
+]);
+const MEETINGS = 5;
+
+/**
  * Makes the publication carry the tables: creates it, adds what is missing, and removes what is not
  * wanted any more where this slot owns it. A publication of somebody else's keeps its other tables.
  *
- * @throws {PublicationError} of kind `publication-privilege` where the role may not do what is needed.
+ * @throws {PublicationError} of kind `publication-privilege` where the role may not do what is needed;
+ * `publication-partition-root` where somebody else's would have to be switched over.
  */
 export async function reconcilePublication(
+  connection: Connection,
+  names: { publicationName: string; slotName: string },
+  tables: readonly CatalogTable[],
+  signal?: AbortSignal,
+): Promise<PublicationChange> {
+  for (let meetings = 0;; meetings++) {
+    try {
+      return await reconcileOnce(connection, names, tables, signal);
+    } catch (error) {
+      const met = error instanceof PostgresError && MET_ANOTHER.has(error.code);
+      if (!met || meetings === MEETINGS) throw error;
+    }
+  }
+}
+
+async function reconcileOnce(
   connection: Connection,
   names: { publicationName: string; slotName: string },
   tables: readonly CatalogTable[],
@@ -117,12 +172,7 @@ export async function reconcilePublication(
     if (existing === null) return await create(connection, names, tables, signal);
     return await alter(connection, names, existing, tables, signal);
   } catch (error) {
-    if (!(error instanceof PostgresError)) throw error;
-    // Another process ran the same set-up at the same moment: what it made is what is wanted.
-    if (existing === null && error.code === "42710") {
-      return await reconcilePublication(connection, names, tables, signal);
-    }
-    if (error.code !== "42501") throw error;
+    if (!(error instanceof PostgresError) || error.code !== "42501") throw error;
     throw new PublicationError(
       `Cannot ${existing === null ? "create" : "alter"} publication ` +
         `"${names.publicationName}": ${error.message}`,
@@ -182,8 +232,9 @@ async function alter(
   const wanted = new Set(tables.map((table) => table.oid));
   const added = unpublishedTables(existing, tables);
   const unwanted = existing.tables.filter((table) => !wanted.has(table.oid));
-  const viaRoot = tables.some((table) => table.partitioned) && !existing.viaPartitionRoot &&
-    connection.serverVersion >= 130000;
+  // Other consumers of somebody else's publication would see other names from one row to the next.
+  if (!owned) checkPartitionRoots(publicationName, existing, tables);
+  const viaRoot = tables.some((table) => table.partitioned) && !existing.viaPartitionRoot;
 
   const statements = [];
   if (added.length > 0) statements.push(`ADD TABLE ${listTables(added)}`);

@@ -7,7 +7,7 @@ import type { Connection } from "../wire/connection.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import type { CopyBoth } from "../wire/copy_both.ts";
 import { PostgresError, type ServerMessage } from "../wire/postgres_error.ts";
-import { quoteIdentifier } from "../wire/quote.ts";
+import { quoteIdentifier, quoteReplicationLiteral } from "../wire/quote.ts";
 import { PublicationError, ReplicationError, SlotError } from "./errors.ts";
 import {
   decodeReplicationMessage,
@@ -15,7 +15,7 @@ import {
   type ReplicationMessage,
   type XLogData,
 } from "./messages.ts";
-import { readWalSenderTimeoutMs } from "./server.ts";
+import { identifySystem, readWalSenderTimeoutMs } from "./server.ts";
 import { checkSlotName, slotInUse } from "./slot.ts";
 import { connectForReplication } from "./slot_manager.ts";
 
@@ -32,7 +32,10 @@ export interface ReplicationStreamOptions extends ConnectorOptions {
   publicationName?: string;
   /** Where to start. Default, and where it is below it: the slot's confirmed position. */
   startLsn?: Lsn | string;
-  /** Used instead of connecting by the other options. */
+  /**
+   * Used instead of connecting by the other options.
+   * @internal
+   */
   connector?: Connector;
   /** Ends the opening, with the signal's reason; later it has no effect. */
   signal?: AbortSignal;
@@ -85,7 +88,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   /**
    * Connects and starts the stream.
    *
-   * @throws {SlotError} of kind `slot-missing`, `slot-in-use`, …; `PublicationError` of kind
+   * @throws {SlotError} of kind `slot-missing`, `slot-in-use`, `lsn-beyond-server`; `PublicationError` of kind
    * `publication-missing`; `PostgresError` for the rest of what the server refuses.
    */
   static async open(options: ReplicationStreamOptions = {}): Promise<ReplicationStream> {
@@ -101,6 +104,8 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     try {
       const timeoutMs = await readWalSenderTimeoutMs(connection, signal);
       const lsn = typeof startLsn === "string" ? parseLsn(startLsn) : startLsn;
+      const { walLsn } = await identifySystem(connection, signal);
+      if (lsn > walLsn) throw beyondServer(slotName, lsn, walLsn);
       const copy = await startReplication(connection, { slotName, publicationName, lsn, signal });
       return new ReplicationStream(connection, copy, {
         lsn,
@@ -258,7 +263,7 @@ async function startReplication(
     signal: AbortSignal | undefined;
   },
 ): Promise<CopyBoth> {
-  const publications = quoteOption(quoteIdentifier(publicationName));
+  const publications = quoteReplicationLiteral(quoteIdentifier(publicationName));
   try {
     return await connection.copyBoth(
       `START_REPLICATION SLOT ${quoteIdentifier(slotName)} LOGICAL ${formatLsn(lsn)} ` +
@@ -280,9 +285,19 @@ async function startReplication(
   }
 }
 
-/** An option's value in a replication command, whose grammar knows only doubled quotes. */
-function quoteOption(value: string): string {
-  return `'${value.replaceAll("'", "''")}'`;
+/** The server would believe it, and skip in silence what it writes until it gets there. */
+function beyondServer(slotName: string, lsn: Lsn, walLsn: Lsn): SlotError {
+  return new SlotError(
+    `Slot "${slotName}" cannot go on at ${formatLsn(lsn)}: the server's WAL ends at ` +
+      formatLsn(walLsn),
+    {
+      kind: "lsn-beyond-server",
+      slotName,
+      hint:
+        "Is it another server, or one restored from a backup? Changes may be missing: drop the " +
+        "slot, run setup() again, and rebuild what it kept in step.",
+    },
+  );
 }
 
 function publicationMissing(publicationName: string, cause?: unknown): PublicationError {

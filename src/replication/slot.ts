@@ -65,29 +65,42 @@ export async function readSlot(
 }
 
 /**
- * Checks that a stream of ours can use the slot.
+ * Checks that the slot can be one of ours, whatever has become of it.
  *
- * @throws {SlotError} of kind `slot-plugin`, `slot-database`, `slot-two-phase` or `slot-lost`.
+ * @throws {SlotError} of kind `slot-plugin` or `slot-database`.
  */
-export function checkSlot(slotName: string, slot: Slot, database: string): void {
-  const fail = (kind: string, message: string, hint: string) => {
-    throw new SlotError(message, { kind, slotName, hint });
+export function checkSlotKind(slotName: string, slot: Slot, database: string): void {
+  const fail = (kind: string, message: string) => {
+    throw new SlotError(message, { kind, slotName, hint: anotherSlot(slotName) });
   };
-  const another = "Choose another slotName, or drop it if nobody needs it: " +
-    `SELECT pg_drop_replication_slot(${quoteLiteral(slotName)});`;
   if (slot.plugin !== OUTPUT_PLUGIN) {
     const what = slot.plugin === null ? "a physical slot" : `of the plugin "${slot.plugin}"`;
-    fail("slot-plugin", `Slot "${slotName}" is ${what}, not of "${OUTPUT_PLUGIN}"`, another);
+    fail("slot-plugin", `Slot "${slotName}" is ${what}, not of "${OUTPUT_PLUGIN}"`);
   }
   if (slot.database !== database) {
     fail(
       "slot-database",
       `Slot "${slotName}" belongs to database "${slot.database}", not to "${database}"`,
-      another,
     );
   }
+}
+
+/**
+ * Checks that a stream of ours can use the slot.
+ *
+ * @throws {SlotError} of kind `slot-plugin`, `slot-database`, `slot-two-phase` or `slot-lost`.
+ */
+export function checkSlot(slotName: string, slot: Slot, database: string): void {
+  checkSlotKind(slotName, slot, database);
+  const fail = (kind: string, message: string, hint: string) => {
+    throw new SlotError(message, { kind, slotName, hint });
+  };
   if (slot.twoPhase) {
-    fail("slot-two-phase", `Slot "${slotName}" decodes two-phase transactions`, another);
+    fail(
+      "slot-two-phase",
+      `Slot "${slotName}" decodes two-phase transactions`,
+      anotherSlot(slotName),
+    );
   }
   if (slot.invalidated !== null) {
     fail(
@@ -99,6 +112,11 @@ export function checkSlot(slotName: string, slot: Slot, database: string): void 
         "Look at max_slot_wal_keep_size and idle_replication_slot_timeout.",
     );
   }
+}
+
+function anotherSlot(slotName: string): string {
+  return "Choose another slotName, or drop it if nobody needs it: " +
+    `SELECT pg_drop_replication_slot(${quoteLiteral(slotName)});`;
 }
 
 /**
@@ -153,7 +171,10 @@ async function creationBlocked(
   );
   const prepared = await connection.query("SELECT gid FROM pg_catalog.pg_prepared_xacts LIMIT 10");
   const blockers = [
-    ...writers.rows.map(([pid, age]) => `PID ${pid} (open for ${age})`),
+    // Since when, the server tells only those who may see the session's statements too.
+    ...writers.rows.map(([pid, age]) =>
+      age === null ? `PID ${pid}` : `PID ${pid} (open for ${age})`
+    ),
     ...prepared.rows.map(([gid]) => `prepared transaction "${gid}"`),
   ];
   return new SlotError(

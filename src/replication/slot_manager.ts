@@ -7,7 +7,7 @@ import { quoteIdentifier } from "../wire/quote.ts";
 import { PublicationError, ReplicationError } from "./errors.ts";
 import { ownershipComment, readPublication, reconcilePublication } from "./publication.ts";
 import { checkServer } from "./server.ts";
-import { checkSlot, checkSlotName, createSlot, dropSlot, readSlot } from "./slot.ts";
+import { checkSlot, checkSlotKind, checkSlotName, createSlot, dropSlot, readSlot } from "./slot.ts";
 import { checkReplicaIdentity, readTables } from "./tables.ts";
 
 /** How a `SlotManager` finds the server, and what it manages. */
@@ -20,13 +20,18 @@ export interface SlotManagerOptions extends ConnectorOptions {
   tables?: readonly string[];
   /** How long to wait for open writing transactions when the slot is created. Default: 60,000 ms. */
   createTimeoutMs?: number;
-  /** Used instead of connecting by the other options. */
+  /**
+   * Used instead of connecting by the other options.
+   * @internal
+   */
   connector?: Connector;
 }
 
 /** What `setup()` did. */
 export interface SetupReport {
+  /** Whether the slot had to be made. */
   slot: "created" | "found";
+  /** What had to be done about the publication. */
   publication: "created" | "altered" | "found";
   /** Tables that were added to the publication, `schema.table`. */
   added: string[];
@@ -54,7 +59,11 @@ export class SlotManager {
   readonly #tables: readonly string[];
   readonly #createTimeoutMs: number;
 
-  /** @throws {SlotError} of kind `slot-name`. */
+  /**
+   * Connects to nothing yet.
+   *
+   * @throws {SlotError} of kind `slot-name`.
+   */
   constructor(options: SlotManagerOptions = {}) {
     this.#slotName = options.slotName ?? "pgstream";
     this.#publicationName = options.publicationName ?? this.#slotName;
@@ -83,8 +92,11 @@ export class SlotManager {
     try {
       await checkServer(connection, signal);
       const tables = await readTables(connection, names, signal);
-      const warnings = checkReplicaIdentity(tables, connection.serverVersion);
-      const existing = await this.#checkedSlot(connection, signal);
+      const publication = await readPublication(connection, this.#publicationName, signal);
+      const publishesGenerated = connection.serverVersion < 180000 ||
+        publication?.generatedColumns === true;
+      const warnings = checkReplicaIdentity(tables, { publishesGenerated });
+      const existing = await this.#checkedSlot(connection, checkSlot, signal);
       // The publication first: up to PostgreSQL 17 a slot that decodes WAL from before its
       // publication fails for good, and 18 skips those rows.
       const change = await reconcilePublication(connection, this.#names, tables, signal);
@@ -105,7 +117,8 @@ export class SlotManager {
   /**
    * Drops the slot, then the publication where this slot owns it. What is not there is no error.
    *
-   * @throws {SlotError} of kind `slot-in-use` while a walsender holds the slot.
+   * @throws {SlotError} of kind `slot-in-use` while a walsender holds the slot; `slot-plugin` or
+   * `slot-database` where the slot is not one of ours.
    */
   async teardown(
     { dropSlot: slot = true, dropPublication: publication = true, signal }: {
@@ -116,7 +129,9 @@ export class SlotManager {
   ): Promise<void> {
     const connection = await this.#connect(signal);
     try {
-      if (slot) await dropSlot(connection, this.#slotName, signal);
+      if (slot && await this.#checkedSlot(connection, checkSlotKind, signal)) {
+        await dropSlot(connection, this.#slotName, signal);
+      }
       if (publication) await this.#dropPublication(connection, signal);
     } finally {
       await connection.close();
@@ -127,13 +142,17 @@ export class SlotManager {
     return { publicationName: this.#publicationName, slotName: this.#slotName };
   }
 
-  /** True where a slot is there; it is one that we can use. */
-  async #checkedSlot(connection: Connection, signal?: AbortSignal): Promise<boolean> {
+  /** True where a slot is there; it has passed the check. */
+  async #checkedSlot(
+    connection: Connection,
+    check: typeof checkSlot,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
     const slot = await readSlot(connection, this.#slotName, signal);
     if (slot === null) return false;
     const database = (await connection.query("SELECT pg_catalog.current_database()", { signal }))
       .rows[0]![0]!;
-    checkSlot(this.#slotName, slot, database);
+    check(this.#slotName, slot, database);
     return true;
   }
 

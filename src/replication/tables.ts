@@ -181,16 +181,18 @@ async function tableMissing(
  * and DELETE of a published table fails for whoever runs it.
  * https://www.postgresql.org/docs/current/logical-replication-publication.html
  *
+ * @param options.publishesGenerated what makes a generated column no trouble under FULL: before
+ * PostgreSQL 18 it is none, since then the publication may carry it
  * @returns warnings about what works, though not as one might think
  * @throws {ReplicationError} of kind `replica-identity`, with the statement to run.
  */
 export function checkReplicaIdentity(
   tables: readonly CatalogTable[],
-  serverVersion: number,
+  { publishesGenerated }: { publishesGenerated: boolean },
 ): string[] {
   const warnings: string[] = [];
   for (const table of tables) {
-    const trouble = identityTrouble(table, serverVersion);
+    const trouble = identityTrouble(table, publishesGenerated);
     if (trouble !== null) throw trouble;
     const name = formatTableName(table);
     const uncovered = table.primaryKey.filter((column) => !table.identityIndex.includes(column));
@@ -207,20 +209,24 @@ export function checkReplicaIdentity(
   return warnings;
 }
 
-function identityTrouble(table: CatalogTable, serverVersion: number): ReplicationError | null {
+function identityTrouble(
+  table: CatalogTable,
+  publishesGenerated: boolean,
+): ReplicationError | null {
   const name = formatTableName(table);
   const fail = (message: string, hint: string) =>
     new ReplicationError(message, { kind: "replica-identity", hint });
   const broken = "its UPDATE and DELETE would fail once it is published";
   switch (table.replicaIdentity) {
     case "default":
-      if (table.primaryKey.length > 0 || table.partitioned) break;
+      if (table.primaryKey.length > 0) break;
       return fail(
         `Table "${name}" has no primary key: ${broken}`,
         `Add a primary key, or run: ${alter(table)} REPLICA IDENTITY FULL;`,
       );
     case "nothing":
-      if (table.partitioned) break;
+      // The identity that counts for updates is the partitions'; the root's key names the row.
+      if (table.partitioned && table.primaryKey.length > 0) break;
       return fail(
         `Table "${name}" has REPLICA IDENTITY NOTHING: ${broken}`,
         `Run: ${alter(table)} REPLICA IDENTITY ${
@@ -228,7 +234,7 @@ function identityTrouble(table: CatalogTable, serverVersion: number): Replicatio
         };`,
       );
     case "index":
-      if (table.identityIndex.length > 0 || table.partitioned) break;
+      if (table.identityIndex.length > 0) break;
       return fail(
         `The index that is the replica identity of table "${name}" is gone: ${broken}`,
         `Run: ${alter(table)} REPLICA IDENTITY ${
@@ -236,7 +242,7 @@ function identityTrouble(table: CatalogTable, serverVersion: number): Replicatio
         };`,
       );
     case "full":
-      if (serverVersion < 180000 || table.generated.length === 0) break;
+      if (publishesGenerated || table.generated.length === 0) break;
       return fail(
         `Table "${name}" has REPLICA IDENTITY FULL and generated columns ` +
           `(${table.generated.join(", ")}) that are not published: ${broken}`,

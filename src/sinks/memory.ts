@@ -16,6 +16,7 @@ import type { Vector } from "../values/vector.ts";
 export interface StoredPoint {
   /** The id's text: `"7"` for `7`. */
   id: string;
+  /** A copy of what was given, of the same kind. */
   vector: readonly number[] | Float32Array;
   /** As JSON gives it back: a `Date` that was stored is text here. */
   payload: Record<string, unknown>;
@@ -30,13 +31,13 @@ export interface StoredPoint {
  * const sink = new MemorySink();
  * await sink.upsert({ id: 7, vector: [1, 0], payload: { title: "Seven" } });
  * sink.get("7")?.payload.title; // "Seven"
- * sink.search([1, 0.1])[0]?.id; // "7"
+ * (await sink.search([1, 0.1]))[0]?.id; // "7"
  * ```
  */
 export class MemorySink extends Sink {
   readonly #points = new Map<string, StoredPoint>();
 
-  /** @throws {SinkError} `sink-id`, `sink-vector`, `sink-dimension`, `sink-payload`. */
+  /** Stores one point. @throws {SinkError} `sink-id`, `sink-vector`, `sink-dimension`, `sink-payload`. */
   override upsert(point: VectorPoint): Promise<void> {
     return this.upsertMany([point]);
   }
@@ -87,7 +88,11 @@ export class MemorySink extends Sink {
   }
 
   /** The nearest points by cosine similarity, the nearest first. `limit` is 10 by default. */
-  search(vector: Vector, options: { limit?: number } = {}): SearchHit[] {
+  // deno-lint-ignore require-await -- what it throws must reject
+  async search(
+    vector: VectorPoint["vector"],
+    options: { limit?: number } = {},
+  ): Promise<SearchHit[]> {
     checkVector(vector, "memory");
     const dimensions = this.#dimensions();
     if (dimensions !== undefined && vector.length !== dimensions) {

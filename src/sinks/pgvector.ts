@@ -91,7 +91,7 @@ export class PgVectorSink extends Sink {
   #created: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
-  /** @throws {SinkError} `sink-options`. Nothing is connected to yet. */
+  /** Nothing is connected to yet. @throws {SinkError} `sink-options`. */
   constructor(options: PgVectorSinkOptions) {
     super();
     if ((options.dsn === undefined) === (options.sql === undefined)) {

@@ -11,12 +11,16 @@ interface Caught {
   name?: string;
   code?: string;
   message?: string;
+  /** Only in an answer of the server; the class's name may not survive a minifier. */
+  severity?: string;
 }
 
 const MISSING_TABLE = "42P01";
 const MISSING_SCHEMA = "3F000";
-const EXTENSION_MISSING = ["42704", "58P01", "0A000"];
-const WRONG_SHAPE = ["42703", "42804", "42809", "42P10", "42883"];
+const UNKNOWN_OBJECT = "42704";
+const NO_SUCH_OPERATOR = "42883";
+const EXTENSION_FILES_MISSING = ["58P01", "0A000"];
+const WRONG_SHAPE = ["42703", "42804", "42809", "42P10"];
 const UNAUTHORIZED = ["28000", "28P01", "42501"];
 const LOST_STATEMENT = ["26000", "42P05"];
 const NOT_TEXT = ["22P05", "22021"];
@@ -35,7 +39,7 @@ const CONNECTION_LOST = /^(E(?!RR_)[A-Z_]+|CONNECT_TIMEOUT|CONNECTION_[A-Z]+)$/;
  */
 export function pgVectorError(error: unknown, table: string): SinkError {
   if (error instanceof SinkError) return error;
-  const { name, code = "", message = "" } = (error ?? {}) as Caught;
+  const { name, code = "", message = "", severity } = (error ?? {}) as Caught;
   const fail = (
     kind: string,
     text: string,
@@ -57,7 +61,7 @@ export function pgVectorError(error: unknown, table: string): SinkError {
       "Look at the sql that was passed to the sink, and at its callbacks",
     );
   }
-  if (name !== "PostgresError") {
+  if (severity === undefined) {
     return fail(
       "sink-unreachable",
       `Cannot reach the server of table ${table}: ${code}`,
@@ -80,12 +84,21 @@ export function pgVectorError(error: unknown, table: string): SinkError {
       "Run CREATE SCHEMA first: the sink makes tables, not schemas",
     );
   }
-  if (EXTENSION_MISSING.includes(code) && /"vector"/.test(message)) {
+  if (code === UNKNOWN_OBJECT && message.includes("configuration parameter")) {
+    return fail(
+      "sink-options",
+      `The server of table ${table} does not know a parameter of the dsn (${message})`,
+      "Take it out of the dsn: what postgres.js does not know it hands to the server",
+    );
+  }
+  if (
+    code === NO_SUCH_OPERATOR || code === UNKNOWN_OBJECT || EXTENSION_FILES_MISSING.includes(code)
+  ) {
     return fail(
       "sink-extension-missing",
-      `The database of table ${table} has no pgvector (${message})`,
-      "Install pgvector on the server, then run CREATE EXTENSION vector in this database; its schema " +
-        "must be on the search_path",
+      `pgvector is not at hand in the database of table ${table} (${message})`,
+      "Install pgvector on the server and run CREATE EXTENSION vector in this database; for a search, " +
+        "and to create a table, its schema must be on the search_path",
     );
   }
   if (WRONG_SHAPE.includes(code)) {

@@ -19,11 +19,17 @@
  * @module
  */
 
-import { QdrantClient } from "@qdrant/js-client-rest";
-import { copyPayload } from "./payload.ts";
+import { formatPayload } from "./payload.ts";
+import {
+  connectToQdrant,
+  type QdrantDistance,
+  type QdrantPayload,
+  type QdrantPoint,
+  type QdrantSinkClient,
+  type QdrantWrite,
+} from "./qdrant_client.ts";
 import { qdrantError, saysAlreadyExists, saysMissing } from "./qdrant_errors.ts";
 import { qdrantId } from "./qdrant_ids.ts";
-import { parseQdrantUrl } from "./qdrant_url.ts";
 import {
   checkVector,
   type PointId,
@@ -34,14 +40,7 @@ import {
   type VectorPoint,
 } from "./sink.ts";
 
-/** The methods of a `QdrantClient` that the sink calls. */
-export type QdrantSinkClient = Pick<
-  QdrantClient,
-  "upsert" | "delete" | "query" | "getCollection" | "createCollection"
->;
-
-/** How Qdrant measures nearness. */
-export type QdrantDistance = "Cosine" | "Dot" | "Euclid" | "Manhattan";
+export type { QdrantDistance, QdrantPayload, QdrantPoint, QdrantSinkClient, QdrantWrite };
 
 /** Where the vectors are. Exactly one of `url` and `client` is to be given. */
 export interface QdrantSinkOptions {
@@ -68,7 +67,8 @@ export interface QdrantSinkOptions {
  */
 export const QDRANT_ID_PROPERTY = "pgstream_id";
 
-// Qdrant takes 32 MB a request. A number is at most 24 characters and a comma.
+// Qdrant takes 32 MB a request. A number is at most 24 characters and a comma; what else there is of a
+// point, its field names and a UUID, is in the half that is left free.
 const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
 const MAX_NUMBER_BYTES = 25;
 const MAX_IDS = 10_000;
@@ -76,10 +76,10 @@ const MAX_IDS = 10_000;
 /** Only what is durable and visible may be confirmed to Postgres, and in the order of its commits. */
 const WRITE = { wait: true, ordering: "strong" } as const;
 
-interface QdrantPoint {
-  id: string | number;
-  vector: number[];
-  payload: Record<string, unknown>;
+/** A point and how long it can be as JSON. */
+interface SizedPoint {
+  point: QdrantPoint;
+  maxBytes: number;
 }
 
 /**
@@ -96,13 +96,13 @@ export class QdrantSink extends Sink {
   #created: Promise<void> | undefined;
   #closed = false;
 
-  /** @throws {SinkError} `sink-options`. Nothing is requested yet. */
+  /** Nothing is requested yet. @throws {SinkError} `sink-options`. */
   constructor(options: QdrantSinkOptions) {
     super();
     if ((options.url === undefined) === (options.client === undefined)) {
       throw optionsError("QdrantSink needs either url or client", "Pass one of them");
     }
-    this.#client = options.client ?? connect(options.url!, options);
+    this.#client = options.client ?? connect(options);
     this.#collection = options.collectionName ?? "pgstream";
     this.#create = options.createCollection;
   }
@@ -124,14 +124,19 @@ export class QdrantSink extends Sink {
    * @throws {SinkError} before anything is sent, where a point cannot be stored.
    */
   override async upsertMany(points: readonly VectorPoint[]): Promise<void> {
-    const latest = new Map<string | number, QdrantPoint>();
+    const latest = new Map<string | number, SizedPoint>();
     for (const point of points) {
       checkVector(point.vector, "qdrant");
       const text = pointIdText(point.id, "qdrant");
       const { id, derived } = await qdrantId(text);
-      const payload = copyPayload(point.payload, "qdrant");
+      const json = formatPayload(point.payload, "qdrant");
+      const payload = JSON.parse(json);
       if (derived) payload[QDRANT_ID_PROPERTY] = text;
-      latest.set(id, { id, vector: Array.from(point.vector), payload });
+      latest.set(id, {
+        point: { id, vector: Array.from(point.vector), payload },
+        // A UTF-16 unit is at most three bytes of UTF-8; an id, too, may be long.
+        maxBytes: point.vector.length * MAX_NUMBER_BYTES + (json.length + 2 * text.length) * 3,
+      });
     }
     for (const part of inParts(latest.values())) {
       await this.#write(() => this.#client.upsert(this.#collection, { ...WRITE, points: part }));
@@ -252,19 +257,17 @@ export class QdrantSink extends Sink {
   }
 }
 
-function* inParts(points: Iterable<QdrantPoint>): Generator<QdrantPoint[]> {
+function* inParts(points: Iterable<SizedPoint>): Generator<QdrantPoint[]> {
   let part: QdrantPoint[] = [];
   let bytes = 0;
-  for (const point of points) {
-    // A UTF-16 unit is at most three bytes of UTF-8.
-    const size = point.vector.length * MAX_NUMBER_BYTES + JSON.stringify(point.payload).length * 3;
-    if (part.length > 0 && bytes + size > MAX_REQUEST_BYTES) {
+  for (const { point, maxBytes } of points) {
+    if (part.length > 0 && bytes + maxBytes > MAX_REQUEST_BYTES) {
       yield part;
       part = [];
       bytes = 0;
     }
     part.push(point);
-    bytes += size;
+    bytes += maxBytes;
   }
   if (part.length > 0) yield part;
 }
@@ -279,21 +282,14 @@ async function readId(
   return isDerived ? { id: text, payload: rest } : { id: String(id), payload };
 }
 
-function connect(url: string, options: QdrantSinkOptions): QdrantClient {
-  const address = parseQdrantUrl(url);
-  if (address === null) {
-    // The url is not repeated: it may hold a password.
-    throw optionsError(
-      "Cannot read the url of Qdrant",
-      "Write it as http://host:6333 or https://host/path; credentials go into apiKey",
-    );
-  }
-  return new QdrantClient({
-    ...address,
-    timeout: options.timeoutMs ?? 30_000,
-    checkCompatibility: false,
-    ...(options.apiKey === undefined ? {} : { apiKey: options.apiKey }),
-  });
+function connect({ url = "", apiKey, timeoutMs = 30_000 }: QdrantSinkOptions): QdrantSinkClient {
+  const client = connectToQdrant(url, timeoutMs, apiKey);
+  if (client !== null) return client;
+  // The url is not repeated: it may hold a password.
+  throw optionsError(
+    "Cannot read the url of Qdrant",
+    "Write it as http://host:6333 or https://host/path; credentials go into apiKey",
+  );
 }
 
 function optionsError(message: string, hint: string): SinkError {

@@ -1,7 +1,7 @@
 /** The contract of a sink: where vectors go. */
 
 import { PgStreamError, type PgStreamErrorOptions } from "../errors.ts";
-import { type Vector, vectorFault } from "../values/vector.ts";
+import { vectorFault } from "../values/vector.ts";
 
 /**
  * The id of a point. Its text is what counts: `"7"`, `7` and `7n` are one id; `"007"` is another.
@@ -11,6 +11,7 @@ export type PointId = string | number | bigint;
 
 /** A vector, the id under which it is stored, and what is stored beside it. */
 export interface VectorPoint {
+  /** Names the point; storing another under it replaces it. */
   id: PointId;
   /** Finite numbers, at least one. Read during the call; never kept, never changed. */
   vector: readonly number[] | Float32Array;
@@ -23,9 +24,11 @@ export interface VectorPoint {
 
 /** A point that a search found. */
 export interface SearchHit {
+  /** The id's text, as it was given. */
   id: string;
   /** How near it is: cosine similarity, from −1 to 1, unless the store was told to measure otherwise. */
   score: number;
+  /** As the store gives it back. */
   payload: Record<string, unknown>;
 }
 
@@ -124,6 +127,7 @@ export interface SinkErrorOptions extends PgStreamErrorOptions {
  * Neither message nor `cause` holds a password, a key or a value of a row.
  */
 export class SinkError extends PgStreamError {
+  /** `"SinkError"`. */
   override name = "SinkError";
   /** The store's kind: `"pgvector"`, `"qdrant"`, `"memory"`. */
   readonly sink: string;
@@ -136,7 +140,7 @@ export class SinkError extends PgStreamError {
   /** How long the store asked to be left alone. Milliseconds. */
   readonly retryAfterMs?: number;
 
-  /** @param message names the store and the thing; the way out goes into `options.hint`. */
+  /** The message names the store and the thing; the way out goes into `options.hint`. */
   constructor(message: string, options: SinkErrorOptions) {
     super(message, options);
     this.sink = options.sink;
@@ -172,7 +176,7 @@ export function pointIdText(id: PointId, sink = "sink"): string {
  *
  * @throws {SinkError} `sink-vector`, naming the element by its place.
  */
-export function checkVector(vector: Vector, sink: string): void {
+export function checkVector(vector: VectorPoint["vector"], sink: string): void {
   const fault = vectorFault(vector);
   if (fault === null) return;
   throw new SinkError(`A vector cannot be stored: ${fault}`, {

@@ -89,13 +89,16 @@ export function checkOptions(options: PgStreamOptions): void {
   if (options.values === "js") throw notYet('values: "js"');
   if (options.backfill === "initial") throw notYet('backfill: "initial"');
   if ((options.concurrency ?? 1) !== 1) throw notYet("concurrency");
+  if (options.retry !== undefined) throw notYet("retry");
   if (options.onFailure !== undefined && options.onFailure !== "stop") throw notYet("onFailure");
   if (options.onSlotLost === "recreate") throw notYet('onSlotLost: "recreate"');
   if (options.whenSlotInUse === "wait") throw notYet('whenSlotInUse: "wait"');
+  if (typeof options.reconnect === "object") throw notYet("reconnect");
   const bytes = options.maxQueueBytes ?? 1;
   if (!(Number.isFinite(bytes) && bytes > 0)) {
     throw new PgStreamError(`maxQueueBytes must be a number above 0, not ${bytes}`, {
       kind: "invalid-option",
+      hint: "Leave it out for 8 MiB.",
     });
   }
 }

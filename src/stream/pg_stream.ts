@@ -18,11 +18,12 @@ import {
   type WatchOptions,
 } from "./options.ts";
 import { NoSink } from "./no_sink.ts";
-import { Session, type SessionOptions } from "./session.ts";
+import { Patience } from "./patience.ts";
+import { DEFAULT_FINISH_MS, Session, type SessionOptions } from "./session.ts";
+import { onSignals } from "./signals.ts";
 import { type CatchUpReport, emptyStatus, type StreamStatus } from "./status.ts";
 
 const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
-const DEFAULT_STOP_MS = 10_000;
 
 /** Called for each event. A promise is waited for before the next event is handed out. */
 export type ChangeHandler<T> = (event: EventOf<T>, sink: Sink, context: HandlerContext) => unknown;
@@ -60,7 +61,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   #connector: Connector | undefined;
   #session: Session | null = null;
   #stop = new AbortController();
-  #stopMs = DEFAULT_STOP_MS;
+  #patience = new Patience();
   #running: Promise<void> | null = null;
 
   /**
@@ -139,6 +140,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * Hands out changes until `stop()`, or until `signal` is aborted: both are graceful, and it resolves
    * when the event in hand is finished, what is handled is confirmed, and the sinks are closed.
    *
+   * @param options.signals true: the first SIGINT (Ctrl+C) or SIGTERM stops the stream, a second one
+   * ends the process. Default: false.
    * @throws {PgStreamError} `handler-failed` with the event's coordinates; `slot-missing`; what the
    * server or the network says.
    */
@@ -146,12 +149,15 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     { signal, signals }: { signal?: AbortSignal; signals?: boolean } = {},
   ): Promise<void> {
     this.#mustBeIdle("start()");
-    if (signals === true) throw notYet("start({ signals: true })");
     if (this.#tables.size === 0) throw nothingTo("watch", 'stream.watch("documents")');
     if (this.#handlers.length === 0) throw nothingTo("call", "stream.onChange((event, sink) => …)");
     this.#stop = new AbortController();
-    this.#stopMs = DEFAULT_STOP_MS;
-    this.#running = this.#run(signal).finally(() => this.#running = null);
+    this.#patience = new Patience();
+    const ignoreSignals = signals === true ? onSignals((name) => this.#onSignal(name)) : () => {};
+    this.#running = this.#run(signal).finally(() => {
+      ignoreSignals();
+      this.#running = null;
+    });
     await this.#running;
   }
 
@@ -192,11 +198,13 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * Stops: nothing new is begun, the event in hand is finished, what is handled is confirmed, and the
    * sinks are closed. Never rejects for what made the stream fail: `start()` tells that.
    *
+   * A handler may call it, but must not wait for it: it waits for the handler.
+   *
    * @param options.timeoutMs how long the handler may take to finish. Default: 10,000.
    */
-  async stop({ timeoutMs = DEFAULT_STOP_MS }: { timeoutMs?: number } = {}): Promise<void> {
-    this.#stopMs = timeoutMs;
-    this.#stop.abort(new PgStreamError("The stream was stopped", { kind: "stopped" }));
+  async stop({ timeoutMs = DEFAULT_FINISH_MS }: { timeoutMs?: number } = {}): Promise<void> {
+    if (this.#running !== null) this.#patience.limit(timeoutMs);
+    this.#stop.abort(stopped());
     await this.#running?.catch(() => {});
     await this.#closeSinks();
   }
@@ -223,14 +231,15 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     const abort = () => stop.abort(userSignal?.reason);
     if (userSignal?.aborted) abort();
     userSignal?.addEventListener("abort", abort);
+    const stopping = () => this.#status.state = "stopping";
     this.#status.state = "connecting";
     this.#status.lastError = null;
     try {
       stop.signal.throwIfAborted();
       this.#session = await Session.open(this.#sessionOptions(), stop.signal);
       this.#status.state = "streaming";
-      stop.signal.addEventListener("abort", () => this.#status.state = "stopping");
-      await this.#session.run(stop.signal, () => this.#stopMs);
+      stop.signal.addEventListener("abort", stopping);
+      await this.#session.run(stop.signal, this.#patience);
     } catch (error) {
       // Told to stop while it was still connecting: as graceful as any other moment.
       if (!(stop.signal.aborted && error === stop.signal.reason)) {
@@ -240,10 +249,16 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       }
     } finally {
       userSignal?.removeEventListener("abort", abort);
+      stop.signal.removeEventListener("abort", stopping);
       this.#endSession();
     }
     this.#status.state = "stopped";
     await this.#closeSinks();
+  }
+
+  #onSignal(name: string): void {
+    this.#logger.info(`${name}: stopping`);
+    this.#stop.abort(stopped());
   }
 
   #sessionOptions(): SessionOptions {
@@ -317,6 +332,10 @@ function readName(table: string): TableName {
       cause,
     });
   }
+}
+
+function stopped(): PgStreamError {
+  return new PgStreamError("The stream was stopped", { kind: "stopped" });
 }
 
 function nothingTo(verb: string, call: string): PgStreamError {

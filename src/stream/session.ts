@@ -7,12 +7,20 @@ import { Frontier, type TrackedTransaction } from "../delivery/frontier.ts";
 import { formatLsn, type Lsn } from "../lsn.ts";
 import { PgOutputDecoder, type PgOutputMessage, type Relation } from "../pgoutput/mod.ts";
 import { PublicationError, ReplicationError, SlotError } from "../replication/errors.ts";
-import { readPublication, unpublishedTables } from "../replication/publication.ts";
+import {
+  checkPartitionRoots,
+  readPublication,
+  unpublishedTables,
+} from "../replication/publication.ts";
 import { ReplicationStream } from "../replication/replication_stream.ts";
 import { checkSlot, readSlot } from "../replication/slot.ts";
 import { type CatalogTable, readTables } from "../replication/tables.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
+import type { Patience } from "./patience.ts";
+
+/** What a handler gets to finish its event where nobody says how long. */
+export const DEFAULT_FINISH_MS = 10_000;
 
 /** What a session works with. */
 export interface SessionOptions {
@@ -97,24 +105,29 @@ export class Session {
 
   /**
    * Streams until `signal` is aborted, or something fails. Either way the event in hand is finished,
-   * within `finishMs()`, and what is handled is confirmed, before the connection is closed.
+   * as far as `patience` goes, and what is handled is confirmed, before the connection is closed.
    */
-  async run(signal: AbortSignal, finishMs: () => number): Promise<void> {
+  async run(signal: AbortSignal, patience: Patience): Promise<void> {
     const stop = new AbortController();
     const delivering = this.#delivery.run(stop.signal);
     const reading = this.#read(stop.signal);
     const told = new Promise<void>((resolve) => {
-      if (signal.aborted) return resolve();
-      signal.addEventListener("abort", () => resolve(), { once: true });
+      const tell = () => {
+        // At once: a handler that returns nothing gives way to no promise between two events.
+        stop.abort(signal.reason);
+        resolve();
+      };
+      if (signal.aborted) return tell();
+      signal.addEventListener("abort", tell, { once: true });
     });
     try {
       await Promise.race([told, reading, delivering]);
     } finally {
       stop.abort(signal.reason);
-      const finished = await settledWithin(delivering, finishMs());
-      if (!finished) {
+      if (patience.limitMs === null) patience.limit(DEFAULT_FINISH_MS);
+      if (!await patience.settled(delivering)) {
         this.#options.connector.logger.warn(
-          `The handler did not finish within ${finishMs()} ms of being told to stop: ` +
+          `The handler did not finish within ${patience.limitMs} ms of being told to stop: ` +
             "its event comes again",
         );
       }
@@ -153,6 +166,7 @@ export class Session {
   #accept(message: PgOutputMessage, bytes: number): void {
     switch (message.type) {
       case "begin":
+        if (this.#transaction !== null) throw outOfPlace("begin", "inside");
         this.#transaction = this.#frontier.begin();
         this.#builder.begin(message);
         break;
@@ -176,9 +190,7 @@ export class Session {
 
   #open(type: string): TrackedTransaction {
     if (this.#transaction !== null) return this.#transaction;
-    throw new DeliveryError(`The server sent ${type} outside of a transaction`, {
-      kind: "outside-transaction",
-    });
+    throw outOfPlace(type, "outside");
   }
 
   async #declare(relation: Relation): Promise<void> {
@@ -226,6 +238,13 @@ export class Session {
   }
 }
 
+function outOfPlace(type: string, where: "inside" | "outside"): DeliveryError {
+  return new DeliveryError(`The server sent ${type} ${where} of a transaction`, {
+    kind: "transaction-order",
+    hint: "Start again: what is not confirmed comes once more.",
+  });
+}
+
 /** True where this can have been the relation's primary key when the change was written. */
 function fits(primaryKey: readonly string[], relation: Relation): boolean {
   const columns = relation.replicaIdentity === "default"
@@ -269,21 +288,9 @@ async function readStart(
         { kind: "table-not-published", publicationName, hint: setup },
       );
     }
+    checkPartitionRoots(publicationName, publication, tables);
     return { tables, confirmedLsn: slot.confirmedFlushLsn! };
   } finally {
     await connection.close();
-  }
-}
-
-/** True where the promise settled in time; never rejects. */
-async function settledWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), timeoutMs);
-  });
-  try {
-    return await Promise.race([promise.then(() => true, () => true), late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

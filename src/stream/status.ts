@@ -2,6 +2,7 @@
 
 /** How a stream is doing. */
 export interface StreamStatus {
+  /** `failed`: `start()` was rejected, and `lastError` says why. */
   state: "idle" | "connecting" | "streaming" | "reconnecting" | "stopping" | "stopped" | "failed";
   /** The last position that was received. */
   receivedLsn: string;
@@ -27,7 +28,9 @@ export interface StreamStatus {
 
 /** What `catchUp()` did. */
 export interface CatchUpReport {
+  /** Events that were handled. */
   events: number;
+  /** Transactions with events that were handled. */
   transactions: number;
   /** The position up to which everything was handled. */
   lsn: string;
@@ -36,6 +39,7 @@ export interface CatchUpReport {
 /** The status of a stream that was never started. */
 export function emptyStatus(): StreamStatus {
   return {
+    /** `failed`: `start()` was rejected, and `lastError` says why. */
     state: "idle",
     receivedLsn: "0/0",
     confirmedLsn: "0/0",

@@ -59,6 +59,7 @@ export type TransportErrorKind =
 
 /** What a `TransportError` is made of, beside its message. */
 export interface TransportErrorOptions extends PgStreamErrorOptions {
+  /** For programs. */
   kind: TransportErrorKind;
   /** Who was to be reached. */
   address: Address;
@@ -66,7 +67,9 @@ export interface TransportErrorOptions extends PgStreamErrorOptions {
 
 /** A connection could not be made, or was lost. */
 export class TransportError extends PgStreamError {
+  /** `"TransportError"` */
   override name = "TransportError";
+  /** What went wrong, for programs. */
   declare readonly kind: TransportErrorKind;
   /** Who was to be reached. */
   readonly address: Address;

@@ -24,6 +24,7 @@ import type { Session } from "./session.ts";
 
 /** The names and the password of a connection that is being made. */
 export interface Credentials {
+  /** The role's name. */
   readonly user: string;
   /** Called once, and only where the server asks for a password. */
   readonly password: () => string | undefined | Promise<string | undefined>;
@@ -31,7 +32,9 @@ export interface Credentials {
 
 /** What is needed to cancel a statement from a connection of its own. */
 export interface BackendKey {
+  /** The server process' id. */
   readonly processId: number;
+  /** 4 to 256 bytes. */
   readonly secretKey: Uint8Array;
 }
 

@@ -106,6 +106,7 @@ export function decodeReadyForQuery(body: Uint8Array): TransactionStatus {
 
 /** One column of a result. */
 export interface FieldDescription {
+  /** The column's name. */
   readonly name: string;
   /** OID of the table that the column comes from, else 0. */
   readonly tableOid: number;

@@ -11,14 +11,14 @@ import {
   formatAddress,
   TransportError,
 } from "../transport/transport.ts";
-import { type BackendKey, startUp } from "./authentication.ts";
-import { decodeCommandComplete, decodeEmpty } from "./backend.ts";
+import { startUp } from "./authentication.ts";
+import { Canceller } from "./cancellation.ts";
 import { CopyBoth } from "./copy_both.ts";
+import { copyOut } from "./copy_out.ts";
 import { WireError } from "./errors.ts";
-import { MessageType } from "./frames.ts";
-import { encodeCancelRequest, encodeTerminate } from "./frontend.ts";
+import { encodeTerminate } from "./frontend.ts";
 import { addressOf, type ConnectionOptions } from "./options.ts";
-import type { Notice } from "./postgres_error.ts";
+import type { ServerMessage } from "./postgres_error.ts";
 import { beginCopy, type QueryResult, simpleQuery } from "./query.ts";
 import { Session } from "./session.ts";
 
@@ -44,7 +44,7 @@ export interface ConnectOptions {
    * Called with each notice of the server, in order, between the other messages. What it throws
    * ends the connection and is what the running operation rejects with.
    */
-  onNotice?: ((notice: Notice) => void) | undefined;
+  onNotice?: ((notice: ServerMessage) => void) | undefined;
 }
 
 /** Ends one operation, not the connection. */
@@ -52,7 +52,7 @@ export interface OperationOptions {
   /**
    * When it fires, the server is asked to cancel the statement, and the call rejects with
    * `signal.reason` as soon as the server has done so; the connection may then be used again. A
-   * server that does not within a second loses the connection. A statement that is done before the
+   * server that does not within two seconds loses the connection. A statement that is done before the
    * request arrives is done: the call then resolves.
    */
   signal?: AbortSignal | undefined;
@@ -74,8 +74,7 @@ const TEXT_SETTINGS: Readonly<Record<string, string>> = {
   search_path: "",
 };
 
-// How long the server gets to cancel a statement, and a Terminate to leave.
-const CANCEL_TIMEOUT_MS = 1000;
+// How long a Terminate gets to leave.
 const TERMINATE_TIMEOUT_MS = 1000;
 
 /**
@@ -92,22 +91,15 @@ const TERMINATE_TIMEOUT_MS = 1000;
  */
 export class Connection implements AsyncDisposable {
   readonly #session: Session;
-  readonly #key: BackendKey | null;
-  readonly #connect: Connect;
-  readonly #address: Address;
+  readonly #canceller: Canceller;
+  readonly #processId: number;
   #busyWith: string | null = null;
   #closing: Promise<void> | null = null;
 
-  private constructor(
-    session: Session,
-    key: BackendKey | null,
-    connect: Connect,
-    address: Address,
-  ) {
+  private constructor(session: Session, canceller: Canceller, processId: number) {
     this.#session = session;
-    this.#key = key;
-    this.#connect = connect;
-    this.#address = address;
+    this.#canceller = canceller;
+    this.#processId = processId;
   }
 
   /**
@@ -137,15 +129,20 @@ export class Connection implements AsyncDisposable {
     let session: Session | null = null;
     const work = async (): Promise<Connection> => {
       const transport = await connect(address, { signal: controller.signal });
+      if (controller.signal.aborted) {
+        // It came too late: nobody waits for it any more.
+        transport.close();
+        throw controller.signal.reason;
+      }
       session = new Session(transport, onNotice ?? (() => {}));
-      if (controller.signal.aborted) throw controller.signal.reason;
       const credentials = {
         user: options.user,
         password: () => passwordFrom(settings.password ?? options.password),
       };
       const parameters = startupParameters(options, settings.replication);
       const key = await startUp(session, parameters, credentials, logger);
-      return new Connection(session, key, connect, address);
+      const canceller = new Canceller(session, key, connect, address);
+      return new Connection(session, canceller, key?.processId ?? 0);
     };
     try {
       const connection = await untilAborted(work(), controller.signal);
@@ -156,7 +153,6 @@ export class Connection implements AsyncDisposable {
       );
       return connection;
     } catch (error) {
-      // `connect` may still hand over a transport: `work` then fails it at once.
       controller.abort(error);
       (session as Session | null)?.fail(error);
       throw error;
@@ -168,7 +164,7 @@ export class Connection implements AsyncDisposable {
 
   /** The server process' id; 0 where the server, or a pooler in its place, tells none. */
   get processId(): number {
-    return this.#key?.processId ?? 0;
+    return this.#processId;
   }
 
   /** What the server has reported of its settings, kept up to date: `server_version`, `TimeZone` … */
@@ -198,7 +194,7 @@ export class Connection implements AsyncDisposable {
   async query(sql: string, options: OperationOptions = {}): Promise<QueryResult> {
     const release = this.#begin("a query", options.signal);
     try {
-      return await this.#cancellable(options.signal, () => simpleQuery(this.#session, sql));
+      return await this.#canceller.run(options.signal, () => simpleQuery(this.#session, sql));
     } finally {
       release();
     }
@@ -213,7 +209,8 @@ export class Connection implements AsyncDisposable {
    * @throws {WireError} as {@linkcode Connection.query}; `"wrong-statement"` where it is no COPY.
    */
   copyOut(sql: string, options: OperationOptions = {}): AsyncIterable<Uint8Array> {
-    return this.#copyOut(sql, options.signal);
+    const begin = () => this.#begin("COPY", options.signal);
+    return copyOut(this.#session, this.#canceller, begin, sql, options.signal);
   }
 
   /**
@@ -227,7 +224,7 @@ export class Connection implements AsyncDisposable {
   async copyBoth(sql: string, options: OperationOptions = {}): Promise<CopyBoth> {
     const release = this.#begin("COPY in both directions", options.signal);
     try {
-      await this.#cancellable(options.signal, () => beginCopy(this.#session, sql, "both"));
+      await this.#canceller.run(options.signal, () => beginCopy(this.#session, sql, "both"));
       return new CopyBoth(this.#session, release);
     } catch (error) {
       release();
@@ -243,58 +240,6 @@ export class Connection implements AsyncDisposable {
   /** The same as `close()`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  async *#copyOut(
-    sql: string,
-    signal: AbortSignal | undefined,
-  ): AsyncGenerator<Uint8Array, void, undefined> {
-    const session = this.#session;
-    const release = this.#begin("COPY", signal);
-    let settle: (() => Promise<void>) | null = null;
-    const onAbort = () => settle ??= this.#interrupt();
-    signal?.addEventListener("abort", onAbort, { once: true });
-    // Whether the server still has to say that it is ready.
-    let ready = false;
-    try {
-      await beginCopy(session, sql, "out").catch((error) => {
-        ready = true;
-        throw error;
-      });
-      while (!ready) {
-        const frame = session.take() ?? await session.next();
-        switch (frame.type) {
-          case MessageType.CopyData:
-            yield frame.body;
-            signal?.throwIfAborted();
-            break;
-          case MessageType.CopyDone:
-            session.decode(() => decodeEmpty("CopyDone", frame.body));
-            break;
-          case MessageType.CommandComplete:
-            session.decode(() => decodeCommandComplete(frame.body));
-            break;
-          case MessageType.ErrorResponse:
-            throw session.serverError(frame.body);
-          case MessageType.ReadyForQuery:
-            session.ready(frame.body);
-            ready = true;
-            break;
-          default:
-            throw session.unexpected(frame, "COPY");
-        }
-      }
-    } catch (error) {
-      throw signal?.aborted ? signal.reason : error;
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
-      if (!ready && session.failure === null) {
-        settle ??= this.#interrupt();
-        await session.untilReady().catch(() => {});
-      }
-      await settle?.();
-      release();
-    }
   }
 
   #begin(operation: string, signal: AbortSignal | undefined): () => void {
@@ -321,63 +266,6 @@ export class Connection implements AsyncDisposable {
     return () => {
       this.#busyWith = null;
     };
-  }
-
-  /** Runs an operation that reads to ReadyForQuery; a signal makes the server end it early. */
-  async #cancellable<T>(signal: AbortSignal | undefined, run: () => Promise<T>): Promise<T> {
-    let settle: (() => Promise<void>) | null = null;
-    const onAbort = () => {
-      settle = this.#interrupt();
-    };
-    signal?.addEventListener("abort", onAbort, { once: true });
-    try {
-      return await run();
-    } catch (error) {
-      throw signal?.aborted ? signal.reason : error;
-    } finally {
-      signal?.removeEventListener("abort", onAbort);
-      await (settle as (() => Promise<void>) | null)?.();
-    }
-  }
-
-  /**
-   * Asks the server to cancel what runs here, and closes the connection where that takes too long.
-   * The caller reads to ReadyForQuery, then calls what is returned: only when the request is through
-   * can it no longer hit the next statement.
-   */
-  #interrupt(): () => Promise<void> {
-    const controller = new AbortController();
-    const giveUp = () => {
-      controller.abort();
-      this.#session.fail(
-        new WireError(`The server did not cancel the statement in ${CANCEL_TIMEOUT_MS} ms`, {
-          kind: "connection-lost",
-          retryable: true,
-        }),
-      );
-    };
-    const timer = setTimeout(giveUp, CANCEL_TIMEOUT_MS);
-    const sent = this.#sendCancelRequest(controller.signal).catch(giveUp);
-    return async () => {
-      await sent;
-      clearTimeout(timer);
-    };
-  }
-
-  /** https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS */
-  async #sendCancelRequest(signal: AbortSignal): Promise<void> {
-    if (this.#key === null) throw new Error("No key was sent: nothing can be cancelled");
-    const transport = await this.#connect(this.#address, { signal });
-    const close = () => transport.close();
-    signal.addEventListener("abort", close, { once: true });
-    try {
-      await transport.write(encodeCancelRequest(this.#key.processId, this.#key.secretKey));
-      // The server answers nothing: it closes when the request was passed on.
-      await transport.read();
-    } finally {
-      signal.removeEventListener("abort", close);
-      transport.close();
-    }
   }
 
   async #close(): Promise<void> {
@@ -436,6 +324,7 @@ function connectTimeout(address: Address, timeoutMs: number): TransportError {
 /** The work's outcome, or the signal's reason if that comes first. */
 function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
     signal.addEventListener("abort", () => reject(signal.reason), { once: true });
     work.then(resolve, reject);
   });

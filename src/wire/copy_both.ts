@@ -160,7 +160,7 @@ export class CopyBoth {
   async #drain(): Promise<boolean> {
     let commandComplete = false;
     for (;;) {
-      const frame = this.#held ?? await this.#session.next();
+      const frame = this.#held ?? this.#session.take() ?? await this.#session.next();
       this.#held = null;
       switch (frame.type) {
         case MessageType.CopyData:

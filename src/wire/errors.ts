@@ -32,12 +32,15 @@ export type WireErrorKind =
 
 /** What a `WireError` is made of, beside its message. */
 export interface WireErrorOptions extends PgStreamErrorOptions {
+  /** For programs. */
   kind: WireErrorKind;
 }
 
 /** An error of the wire client. */
 export class WireError extends PgStreamError {
+  /** `"WireError"` */
   override name = "WireError";
+  /** What went wrong, for programs. */
   declare readonly kind: WireErrorKind;
 
   /** @param message names the thing; the way out goes into `options.hint`. */
@@ -48,6 +51,7 @@ export class WireError extends PgStreamError {
 
 /** The peer sent bytes that are not the Postgres protocol. The connection is closed. */
 export class ProtocolError extends WireError {
+  /** `"ProtocolError"` */
   override name = "ProtocolError";
 
   /** @param message says what was sent and what was expected; never the bytes themselves. */

@@ -13,8 +13,11 @@ export interface ConnectionOptions {
   readonly host: string;
   /** 1 to 65535; for a unix socket it is part of the file's name. */
   readonly port: number;
+  /** The role to connect as. */
   readonly user: string;
+  /** Absent where none was given. */
   readonly password?: string;
+  /** The database's name. */
   readonly database: string;
   /** What `pg_stat_activity` shows. */
   readonly applicationName: string;

@@ -7,7 +7,7 @@ import { PgStreamError } from "../errors.ts";
 import { decodeErrorFields } from "./backend.ts";
 
 /** Every field of an ErrorResponse or a NoticeResponse; a field that was not sent is absent. */
-export interface Notice {
+export interface ServerMessage {
   /** `ERROR`, `FATAL`, `PANIC`; of notices `WARNING`, `NOTICE`, `DEBUG`, `INFO`, `LOG`. Never translated. */
   readonly severity: string;
   /** The SQLSTATE: five characters. */
@@ -26,19 +26,26 @@ export interface Notice {
   readonly internalQuery?: string;
   /** The call stack of the server's functions, one a line. */
   readonly where?: string;
+  /** The schema that the error is about. */
   readonly schema?: string;
+  /** The table that the error is about. */
   readonly table?: string;
+  /** The column that the error is about. */
   readonly column?: string;
+  /** The data type that the error is about. */
   readonly dataType?: string;
+  /** The constraint that the error is about. */
   readonly constraint?: string;
-  /** The place in the server's source. */
+  /** The file of the server's source that reported it. */
   readonly file?: string;
+  /** The line in `file`. */
   readonly line?: number;
+  /** The function of the server that reported it. */
   readonly routine?: string;
 }
 
 /** NoticeResponse, or ErrorResponse: its fields by their names. */
-export function decodeServerMessage(body: Uint8Array): Notice {
+export function decodeServerMessage(body: Uint8Array): ServerMessage {
   const fields = decodeErrorFields(body);
   const message: Record<string, string | number> = {
     // V is S untranslated; it is sent since 9.6.
@@ -54,7 +61,7 @@ export function decodeServerMessage(body: Uint8Array): Notice {
     const value = Number(fields.get(code));
     if (Number.isInteger(value)) message[name] = value;
   }
-  return message as unknown as Notice;
+  return message as unknown as ServerMessage;
 }
 
 const TEXT_FIELDS = [
@@ -130,28 +137,44 @@ const RETRYABLE = /^(?:08(?!P01)|40|53300|57P0[1235])/;
  * fields are as sent. `detail`, `where` and `internalQuery` may hold values of rows: the message
  * does not repeat them.
  */
-export class PostgresError extends PgStreamError implements Omit<Notice, "hint"> {
+export class PostgresError extends PgStreamError implements Omit<ServerMessage, "hint"> {
+  /** `"PostgresError"` */
   override name = "PostgresError";
+  /** What the SQLSTATE means for a program. */
   declare readonly kind: PostgresErrorKind;
+  /** `ERROR`, or, where the server ended the connection, `FATAL` or `PANIC`. */
   readonly severity: string;
   /** The SQLSTATE: five characters, for example `"42P01"`. */
   readonly code: string;
+  /** More words. May hold values of rows: not for logs. */
   declare readonly detail?: string;
+  /** Where in the statement, in characters from 1. */
   declare readonly position?: number;
+  /** The same for `internalQuery`. */
   declare readonly internalPosition?: number;
+  /** A statement that the server itself made. */
   declare readonly internalQuery?: string;
+  /** The call stack of the server's functions, one a line. */
   declare readonly where?: string;
+  /** The schema that the error is about. */
   declare readonly schema?: string;
+  /** The table that the error is about. */
   declare readonly table?: string;
+  /** The column that the error is about. */
   declare readonly column?: string;
+  /** The data type that the error is about. */
   declare readonly dataType?: string;
+  /** The constraint that the error is about. */
   declare readonly constraint?: string;
+  /** The file of the server's source that reported it. */
   declare readonly file?: string;
+  /** The line in `file`. */
   declare readonly line?: number;
+  /** The function of the server that reported it. */
   declare readonly routine?: string;
 
   /** @param response the fields of an ErrorResponse. */
-  constructor(response: Notice) {
+  constructor(response: ServerMessage) {
     const { message, severity, code, hint: serverHint, ...rest } = response;
     const { kind, hint: ownHint } = MEANINGS[code] ?? { kind: "postgres" };
     const hint = serverHint ?? ownHint;

@@ -11,7 +11,7 @@ import {
 } from "./backend.ts";
 import { ProtocolError, WireError } from "./errors.ts";
 import { type Frame, FrameReader, MessageType, nameOf, STARTUP_LIMITS } from "./frames.ts";
-import { decodeServerMessage, type Notice, PostgresError } from "./postgres_error.ts";
+import { decodeServerMessage, PostgresError, type ServerMessage } from "./postgres_error.ts";
 
 /** One connection's bytes as messages. Whoever runs an operation reads; anyone may write. */
 export class Session {
@@ -20,11 +20,11 @@ export class Session {
   /** What the server said last: idle after start-up, since nothing begins a transaction by itself. */
   status: TransactionStatus = "idle";
   readonly #transport: Transport;
-  readonly #onNotice: (notice: Notice) => void;
+  readonly #onNotice: (notice: ServerMessage) => void;
   #filling: Promise<void> | null = null;
   #failure: unknown = null;
 
-  constructor(transport: Transport, onNotice: (notice: Notice) => void) {
+  constructor(transport: Transport, onNotice: (notice: ServerMessage) => void) {
     this.#transport = transport;
     this.#onNotice = onNotice;
   }
@@ -79,7 +79,7 @@ export class Session {
    */
   async untilReady(): Promise<void> {
     for (;;) {
-      const frame = await this.next();
+      const frame = this.take() ?? await this.next();
       if (frame.type === MessageType.ErrorResponse) this.serverError(frame.body);
       if (frame.type === MessageType.ReadyForQuery) return this.ready(frame.body);
     }

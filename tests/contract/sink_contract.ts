@@ -8,7 +8,7 @@ import type { Vector } from "../../src/values/vector.ts";
 /** A sink that nobody else writes to, and a way to look into its store that goes past it. */
 export interface SinkUnderTest {
   sink: Sink & {
-    search?(vector: Vector, options?: { limit?: number }): Promise<SearchHit[]> | SearchHit[];
+    search?(vector: Vector, options?: { limit?: number }): Promise<SearchHit[]>;
   };
   /** What is stored under an id. */
   read(id: string): Promise<{ vector: number[]; payload: Record<string, unknown> } | null>;

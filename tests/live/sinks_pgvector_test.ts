@@ -1,4 +1,8 @@
-import { after, before, describe, test } from "node:test";
+import { execFile } from "node:child_process";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import process from "node:process";
+import { after, afterEach, describe, test } from "node:test";
+import { promisify } from "node:util";
 import {
   assert,
   assertEquals,
@@ -11,13 +15,20 @@ import { PgVectorSink, type PgVectorSinkOptions } from "../../src/sinks/pgvector
 import { SinkError } from "../../src/sinks/sink.ts";
 import { parseVector } from "../../src/values/vector.ts";
 import { sinkContract, type SinkUnderTest } from "../contract/sink_contract.ts";
-import { type PgvectorServer, startPgvector } from "../support/servers/pgvector.ts";
+import { startPgvector } from "../support/servers/pgvector.ts";
+
+// Here and not in a hook: a database in WebAssembly takes its time to start on a busy machine, and
+// Bun gives a hook 5 s.
+const server = await startPgvector();
+const sql = postgres(server.dsn, { onnotice: () => {} });
+
+after(async () => {
+  await sql.end();
+  await server.stop();
+});
 
 sinkContract("PgVectorSink", async (): Promise<SinkUnderTest> => {
-  const server = await startPgvector();
-  const sql = postgres(server.dsn, { onnotice: () => {} });
   const sink = new PgVectorSink({ dsn: server.dsn, createTable: { dimensions: 3 } });
-  await sink.upsertMany([]);
   await sink.delete("makes the table");
   return {
     sink,
@@ -30,26 +41,15 @@ sinkContract("PgVectorSink", async (): Promise<SinkUnderTest> => {
     async count() {
       return Number((await sql`select count(*) from embeddings`)[0]!.count);
     },
-    async release() {
-      await sql.end();
-      await server.stop();
-    },
+    release: () => sink.close(),
   };
 });
 
 describe("PgVectorSink", () => {
-  let server: PgvectorServer;
-  let sql: postgres.Sql;
   const sinks: PgVectorSink[] = [];
-
-  before(async () => {
-    server = await startPgvector();
-    sql = postgres(server.dsn, { onnotice: () => {} });
-  });
-  after(async () => {
-    for (const sink of sinks) await sink.close();
-    await sql.end();
-    await server.stop();
+  // After each: the server takes 20 connections.
+  afterEach(async () => {
+    for (const sink of sinks.splice(0)) await sink.close();
   });
 
   function makeSink(options: Partial<PgVectorSinkOptions>): PgVectorSink {
@@ -183,6 +183,43 @@ describe("PgVectorSink", () => {
     assertEquals((await sql`select id from undone`).length, 0);
   });
 
+  test("writes under way when the sink is closed are finished", async () => {
+    const sink = makeSink({ table: "closing", createTable: { dimensions: 3 } });
+    await sink.upsert(point);
+    const writes = Promise.all([2, 3, 4].map((id) => sink.upsert({ ...point, id })));
+    // A write begins after its table is known to be there: let it.
+    await new Promise((resolve) => setImmediate(resolve));
+    await sink.close();
+    await writes;
+    assertEquals((await sql`select id from closing`).length, 4);
+    assertEquals((await refusal(() => sink.upsert(point))).kind, "sink-closed");
+  });
+
+  test("a program that closed its sink comes to its end", async () => {
+    const script = new URL("../support/pgvector_then_end.ts", import.meta.url).pathname;
+    const run = "Deno" in globalThis ? ["run", "--quiet", "-A"] : [];
+    const { stdout } = await promisify(execFile)(process.execPath, [...run, script, server.dsn], {
+      timeout: 60_000,
+    });
+    assertStringIncludes(stdout, "written and closed");
+    assertEquals((await sql`select id from ended`).map(({ id }) => id), ["1"]);
+  });
+
+  test("an extension in a schema off the search_path is written to all the same", async () => {
+    const sink = makeSink({ table: "elsewhere", createTable: { dimensions: 3 } });
+    await sink.upsert(point);
+    await sql.unsafe("create schema extensions; alter extension vector set schema extensions");
+    try {
+      await sink.upsert({ ...point, id: "2" });
+      assertEquals((await sql`select id from elsewhere`).length, 2);
+      const error = await refusal(() => sink.search([1, 2, 3]));
+      assertEquals(error.kind, "sink-extension-missing");
+      assertStringIncludes(error.hint!, "search_path");
+    } finally {
+      await sql.unsafe("alter extension vector set schema public");
+    }
+  });
+
   test("a search with a vector of another dimension names both", async () => {
     const sink = makeSink({ table: "searched", createTable: { dimensions: 3 } });
     await sink.upsert(point);
@@ -201,10 +238,46 @@ describe("PgVectorSink", () => {
     const error = await refusal(() => gone.upsert(point));
     assertEquals([error.kind, error.retryable], ["sink-unreachable", true]);
     assertFalse(`${error.message}${error.hint}${error.stack}${error.cause}`.includes("canary"));
+  });
 
-    const sink = makeSink({ table: "lost", createTable: { dimensions: 3 } });
+  test("a connection that was cut is worth another try, which makes a new one", async () => {
+    const proxy = await startProxy(server.dsn);
+    const sink = makeSink({ dsn: proxy.dsn, table: "cut", createTable: { dimensions: 3 } });
     await sink.upsert(point);
-    await sql`select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()`;
-    await sink.upsert({ ...point, id: "2" });
+    proxy.cut();
+    const again = await sink.upsert({ ...point, id: "2" }).catch((error) => error);
+    if (again instanceof SinkError) {
+      assertEquals([again.kind, again.retryable], ["sink-unreachable", true]);
+      await sink.upsert({ ...point, id: "2" });
+    }
+    assertEquals((await sql`select id from cut`).length, 2);
+    proxy.stop();
   });
 });
+
+/** Stands between a sink and the server, to cut the connection. */
+async function startProxy(dsn: string) {
+  const { port } = new URL(dsn);
+  const sockets = new Set<Socket>();
+  const proxy = createServer((incoming) => {
+    const outgoing = connect(Number(port), "127.0.0.1");
+    for (const [from, to] of [[incoming, outgoing], [outgoing, incoming]] as const) {
+      sockets.add(from);
+      from.pipe(to);
+      from.on("error", () => {});
+      from.on("close", () => to.destroy());
+    }
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  const url = new URL(dsn);
+  url.port = String((proxy.address() as AddressInfo).port);
+  const cut = () => sockets.forEach((socket) => socket.destroy());
+  return {
+    dsn: url.href,
+    cut,
+    stop() {
+      cut();
+      proxy.close();
+    },
+  };
+}

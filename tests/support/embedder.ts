@@ -13,6 +13,7 @@ export type Embedder = (texts: string[]) => Promise<number[][]>;
 /** Loads the model: about a second. A text then takes some 10 ms, less in a batch. */
 export async function loadEmbedder(): Promise<Embedder> {
   const model = await initModel(modelSource);
+  await model.embed("The first text takes several times as long as any other.");
   return async (texts) => {
     const vectors: number[][] = [];
     for (let start = 0; start < texts.length; start += MAX_BATCH) {

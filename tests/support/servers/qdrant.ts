@@ -88,7 +88,13 @@ export async function startQdrant(options: QdrantServerOptions = {}): Promise<Qd
       openApi?.check(request.method, request.path, request.query, request.body);
       return store.handle(request);
     });
-    if (failure?.drop) return void incoming.socket.destroy();
+    if (failure?.drop) {
+      // In the middle of an answer: a request on a reused connection that was cut before it is sent
+      // again by some runtimes' fetch, unseen.
+      response.writeHead(200, { "content-length": "100" });
+      response.write("{", () => incoming.socket.destroy());
+      return;
+    }
     if (failure?.hang) return;
     const { status, body } = failure === undefined ? answer! : {
       status: failure.status ?? 500,

@@ -1,5 +1,5 @@
 import { describe, test } from "node:test";
-import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { MemorySink } from "../../../src/sinks/memory.ts";
 import { SinkError } from "../../../src/sinks/sink.ts";
 import { sinkContract, type SinkUnderTest } from "../../contract/sink_contract.ts";
@@ -36,17 +36,17 @@ describe("MemorySink", () => {
       { id: "against", vector: [-1, 0] },
       { id: "none", vector: [0, 0] },
     ]);
-    const hits = sink.search([1, 0]);
+    const hits = await sink.search([1, 0]);
     assertEquals(hits.map(({ id }) => id), ["long", "across", "none", "against"]);
     assertAlmostEquals(hits[0]!.score, 0.99995, 1e-4);
     assertEquals(hits.slice(1).map(({ score }) => score), [0, 0, -1]);
-    assertEquals(sink.search([1, 0], { limit: 1 }).length, 1);
+    assertEquals((await sink.search([1, 0], { limit: 1 })).length, 1);
   });
 
   test("a search with a vector of another length is refused", async () => {
     const sink = new MemorySink();
     await sink.upsert({ id: 1, vector: [1, 2] });
-    const error = assertThrows(() => sink.search([1]), SinkError);
+    const error = await assertRejects(() => sink.search([1]), SinkError);
     assertEquals(error.kind, "sink-dimension");
   });
 

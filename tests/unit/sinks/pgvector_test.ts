@@ -39,7 +39,7 @@ describe("options of PgVectorSink", () => {
 
 describe("errors of Postgres", () => {
   const answer = (code: string, message: string) =>
-    pgVectorError({ name: "PostgresError", code, message, detail: "secret" }, "public.docs");
+    pgVectorError({ severity: "ERROR", code, message, detail: "secret" }, "public.docs");
 
   test("a program can tell them apart, and whether to try again", () => {
     const cases: [SinkError, string, boolean][] = [
@@ -47,6 +47,12 @@ describe("errors of Postgres", () => {
       [answer("3F000", 'schema "x" does not exist'), "sink-table-missing", false],
       [answer("42704", 'type "vector" does not exist'), "sink-extension-missing", false],
       [answer("58P01", 'could not open "vector"'), "sink-extension-missing", false],
+      [
+        answer("42883", "operator does not exist: vector <=> unknown"),
+        "sink-extension-missing",
+        false,
+      ],
+      [answer("42704", 'unrecognized configuration parameter "x"'), "sink-options", false],
       [answer("42P10", "there is no unique constraint"), "sink-table-shape", false],
       [answer("42501", "permission denied for table docs"), "sink-unauthorized", false],
       [answer("28P01", "password authentication failed"), "sink-unauthorized", false],

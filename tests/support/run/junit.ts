@@ -8,8 +8,9 @@ export interface JunitCase {
   reason: string;
 }
 
-/** The tests of a report, without the groups that hold them. */
+/** The tests of a report, without the groups that hold them; none where the report is cut short. */
 export function readJunit(xml: string): JunitCase[] {
+  if (!xml.includes("</testsuites>")) return [];
   const cases: (JunitCase & { group: boolean })[] = [];
   for (
     const [, attributes, body = ""] of xml.matchAll(
@@ -19,7 +20,7 @@ export function readJunit(xml: string): JunitCase[] {
     const skipped = /<skipped\b([^>]*)/.exec(body);
     cases.push({
       name: attribute(attributes!, "name"),
-      result: /<failure\b/.test(body) ? "failed" : skipped === null ? "passed" : "skipped",
+      result: /<(failure|error)\b/.test(body) ? "failed" : skipped === null ? "passed" : "skipped",
       reason: attribute(skipped?.[1] ?? "", "message").replace(/^true$/, ""),
       // A group that fails for its own sake, as by a hook, is no mere sum of its tests.
       group: !/<failure\b/.test(body) || /<failure message="\d+ test steps? failed"/.test(body),

@@ -4,7 +4,7 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { install } from "./install.ts";
+import { install } from "../install.ts";
 
 /** What tests run on. */
 export type RuntimeName = "deno" | "bun" | "node";

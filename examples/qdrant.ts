@@ -1,0 +1,40 @@
+/**
+ * Keeps a Qdrant collection in step with a table of texts.
+ *
+ *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
+ *     QDRANT_URL=http://localhost:6333 deno run -A examples/qdrant.ts
+ *
+ * Reads DATABASE_URL, or the PG* variables; QDRANT_URL, and QDRANT_API_KEY where the server wants one.
+ */
+import process from "node:process";
+import { PgStream } from "@pgstream/pgstream";
+import { QdrantSink } from "@pgstream/pgstream/qdrant";
+import { embed, EMBEDDING_DIMENSIONS } from "./embed.ts";
+
+const { QDRANT_URL: url = "http://localhost:6333", QDRANT_API_KEY: apiKey } = process.env;
+
+const stream = new PgStream({ slotName: "qdrant_example" });
+stream.watch("documents");
+stream.sink(
+  new QdrantSink({
+    url,
+    collectionName: "documents",
+    createCollection: { size: EMBEDDING_DIMENSIONS, distance: "Cosine" },
+    ...(apiKey === undefined ? {} : { apiKey }),
+  }),
+);
+stream.onChange(async (event, sink) => {
+  if (event.operation === "insert" || event.operation === "update") {
+    if (event.unchanged.includes("content")) return; // the embedded text is what it was
+    if (event.oldKey !== null) await sink.delete(event.oldKey); // the key itself was changed
+    const { content } = event.row;
+    await sink.upsert({ id: event.key, vector: await embed(content ?? ""), payload: { content } });
+  } else if (event.operation === "delete") {
+    await sink.delete(event.key);
+  }
+  console.log(event.operation, event.key);
+});
+
+await stream.setup();
+console.log("streaming");
+await stream.start({ signals: true });

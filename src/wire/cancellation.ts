@@ -1,0 +1,89 @@
+/**
+ * Ending a statement early, from a connection of its own.
+ * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
+ */
+import type { Address, Connect } from "../transport/transport.ts";
+import type { BackendKey } from "./authentication.ts";
+import { WireError } from "./errors.ts";
+import { encodeCancelRequest } from "./frontend.ts";
+import type { Session } from "./session.ts";
+
+// How long the server gets, from the request to ReadyForQuery.
+const CANCEL_TIMEOUT_MS = 2000;
+
+/** Waits until a cancel request can no longer hit a later statement. */
+export type Settle = () => Promise<void>;
+
+/** Cancels what runs in one session. */
+export class Canceller {
+  readonly #session: Session;
+  readonly #key: BackendKey | null;
+  readonly #connect: Connect;
+  readonly #address: Address;
+
+  /** @param key as the server sent it; without one, cancelling is closing. */
+  constructor(session: Session, key: BackendKey | null, connect: Connect, address: Address) {
+    this.#session = session;
+    this.#key = key;
+    this.#connect = connect;
+    this.#address = address;
+  }
+
+  /**
+   * Runs an operation that reads to ReadyForQuery; the signal makes the server end it early.
+   *
+   * @throws {unknown} `signal.reason` where the operation fails after the signal has fired.
+   */
+  async run<T>(signal: AbortSignal | undefined, operation: () => Promise<T>): Promise<T> {
+    if (signal === undefined) return await operation();
+    const settles: Settle[] = [];
+    const onAbort = () => settles.push(this.interrupt());
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await operation();
+    } catch (error) {
+      throw signal.aborted ? signal.reason : error;
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      for (const settle of settles) await settle();
+    }
+  }
+
+  /**
+   * Asks the server to cancel what runs, and ends the session where that takes too long. The caller
+   * reads to ReadyForQuery, then calls what is returned. Never rejects.
+   */
+  interrupt(): Settle {
+    const controller = new AbortController();
+    const giveUp = () => {
+      controller.abort();
+      this.#session.fail(
+        new WireError(`The server did not cancel the statement in ${CANCEL_TIMEOUT_MS} ms`, {
+          kind: "connection-lost",
+          retryable: true,
+        }),
+      );
+    };
+    const timer = setTimeout(giveUp, CANCEL_TIMEOUT_MS);
+    const sent = this.#request(controller.signal).catch(giveUp);
+    return async () => {
+      await sent;
+      clearTimeout(timer);
+    };
+  }
+
+  async #request(signal: AbortSignal): Promise<void> {
+    if (this.#key === null) throw new Error("No key was sent: nothing can be cancelled");
+    const transport = await this.#connect(this.#address, { signal });
+    const close = () => transport.close();
+    signal.addEventListener("abort", close, { once: true });
+    try {
+      await transport.write(encodeCancelRequest(this.#key.processId, this.#key.secretKey));
+      // The server answers nothing: it closes when the request was passed on.
+      await transport.read();
+    } finally {
+      signal.removeEventListener("abort", close);
+      transport.close();
+    }
+  }
+}

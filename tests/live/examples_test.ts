@@ -1,0 +1,165 @@
+/** Each example runs as it stands, on this runtime, in a process of its own, and stops at Ctrl+C. */
+
+import { assertEquals, assertMatch } from "@std/assert";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import postgres from "postgres";
+import { startPgvector } from "../support/servers/pgvector.ts";
+import { startQdrant } from "../support/servers/qdrant.ts";
+import { type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
+import { until, within } from "../support/streams.ts";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const RUN = process.versions.deno === undefined ? [] : ["run", "-A"];
+
+let source: TestPostgres;
+
+before(async () => {
+  source = await testPostgres();
+  await source.query("CREATE TABLE documents (id bigint PRIMARY KEY, content text)");
+});
+after(() => source.stop());
+
+class Example {
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<unknown[]>;
+  output = "";
+
+  constructor(name: string, environment: Record<string, string> = {}, ...args: string[]) {
+    this.#child = spawn(process.execPath, [...RUN, join("examples", name), ...args], {
+      cwd: ROOT,
+      env: { ...process.env, DATABASE_URL: source.dsn, NO_COLOR: "1", ...environment },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    this.#exited = once(this.#child, "exit");
+    this.#child.stdout!.on("data", (chunk) => this.output += chunk);
+    this.#child.stderr!.on("data", (chunk) => this.output += chunk);
+  }
+
+  async says(pattern: RegExp): Promise<void> {
+    await until(`${pattern} in: ${this.output}`, () => {
+      assertEquals(this.#child.exitCode, null, this.output);
+      return pattern.test(this.output);
+    }, 30_000);
+  }
+
+  /** Ctrl+C; it must end by itself, with nothing gone wrong. */
+  async interrupt(): Promise<void> {
+    // Not child.kill(): Deno then reports the signal, whatever the child made of it.
+    process.kill(this.#child.pid!, "SIGINT");
+    const [code, signal] = await within("the example to end", this.#exited);
+    assertEquals({ code, signal }, { code: 0, signal: null }, this.output);
+  }
+
+  [Symbol.dispose](): void {
+    this.#child.kill("SIGKILL");
+  }
+}
+
+/** Runs an example beside an empty table. */
+async function running(example: Example, use: () => Promise<void>): Promise<void> {
+  try {
+    await source.query("TRUNCATE documents");
+    await use();
+    await example.interrupt();
+  } finally {
+    example[Symbol.dispose]();
+  }
+}
+
+test("basic_watch.ts prints each change", async () => {
+  const example = new Example("basic_watch.ts");
+  await running(example, async () => {
+    await example.says(/waiting for changes/);
+    await source.query("INSERT INTO documents VALUES (1, 'first'); DELETE FROM documents");
+    await example.says(/insert public\.documents 1 .*first/s);
+    await example.says(/delete public\.documents 1/);
+  });
+});
+
+test("decode_only.ts prints messages and confirms commits", async () => {
+  const example = new Example("decode_only.ts");
+  await running(example, async () => {
+    await example.says(/streaming/);
+    await source.query("INSERT INTO documents VALUES (1, 'first')");
+    await example.says(/insert documents .*first.*commit [0-9A-F]+\/[0-9A-F]+/s);
+    const lsn = /commit ([0-9A-F]+\/[0-9A-F]+)/.exec(example.output)![1]!;
+    await until("the slot to be past the commit", async () => {
+      const [slot] = await source.query<{ past: boolean }>(
+        "SELECT confirmed_flush_lsn >= $1::text::pg_lsn AS past FROM pg_replication_slots " +
+          "WHERE slot_name = 'decode_only_example'",
+        [lsn],
+      );
+      return slot!.past;
+    });
+  });
+});
+
+test("custom_sink.ts writes a line for each write", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "pgstream-example-"));
+  const file = join(folder, "writes.jsonl");
+  const lines = () => readFile(file, "utf8").then((text) => text.trim().split("\n"), () => []);
+  const example = new Example("custom_sink.ts", {}, file);
+  try {
+    await running(example, async () => {
+      await example.says(/streaming/);
+      await source.query("INSERT INTO documents VALUES (1, 'banana')");
+      await source.query("UPDATE documents SET id = 2");
+      await until("three writes", async () => (await lines()).length === 3);
+    });
+    const writes = (await lines()).map((line) => JSON.parse(line));
+    assertEquals(writes, [
+      { upsert: "1", vector: [3, 0, 0, 0, 0], payload: { id: "1", content: "banana" } },
+      { delete: "1" },
+      { upsert: "2", vector: [3, 0, 0, 0, 0], payload: { id: "2", content: "banana" } },
+    ]);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test("pgvector.ts keeps the vectors in step", async () => {
+  const store = await startPgvector();
+  const sql = postgres(store.dsn, { max: 1, onnotice: () => {} });
+  const example = new Example("pgvector.ts", { VECTOR_URL: store.dsn });
+  try {
+    await running(example, async () => {
+      await example.says(/streaming/);
+      await source.query("INSERT INTO documents VALUES (1, 'bread'), (2, 'a comet')");
+      await source.query("UPDATE documents SET content = 'cheese' WHERE id = 1");
+      await source.query("DELETE FROM documents WHERE id = 2");
+      await example.says(/delete 2/);
+    });
+    const rows = await sql`SELECT id, payload, vector_dims(vector) AS n FROM document_embeddings`;
+    assertEquals([...rows], [{ id: "1", payload: { content: "cheese" }, n: 512 }]);
+  } finally {
+    await sql.end();
+    await store.stop();
+  }
+});
+
+test("qdrant.ts keeps the vectors in step", async () => {
+  const store = await startQdrant();
+  const example = new Example("qdrant.ts", { QDRANT_URL: store.url });
+  try {
+    await running(example, async () => {
+      await example.says(/streaming/);
+      await source.query("INSERT INTO documents VALUES (1, 'bread'), (2, 'a comet')");
+      await source.query("DELETE FROM documents WHERE id = 2");
+      await example.says(/delete 2/);
+    });
+    const answer = await fetch(`${store.url}/collections/documents/points/1`);
+    const { result } = await answer.json() as { result: { payload: unknown; vector: number[] } };
+    assertEquals(result.payload, { content: "bread" });
+    assertEquals(result.vector.length, 512);
+    assertMatch(example.output, /insert 1\ninsert 2\ndelete 2/);
+  } finally {
+    await store.close();
+  }
+});

@@ -1,0 +1,31 @@
+/** What is asked of the sources, beside that the tests pass. */
+
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type Job, root, runProgram } from "./job.ts";
+
+const CHECK_TIMEOUT_MS = 300_000;
+
+/** The checks, in the order in which somebody would want to know. @param deno its path. */
+export async function checkJobs(deno: string): Promise<Job[]> {
+  const config = JSON.parse(await readFile(join(root, "deno.json"), "utf8")) as {
+    exports: Record<string, string>;
+  };
+  const checks = [
+    ["fmt", "--check"],
+    ["lint"],
+    ["check", "."],
+    ...(existsSync(join(root, "README.md")) ? [["check", "--doc-only", "README.md"]] : []),
+    ["doc", "--lint", ...Object.values(config.exports)],
+    ["publish", "--dry-run", "--allow-dirty"],
+  ];
+  return checks.map((args) => ({
+    label: `check deno ${args.slice(0, 3).join(" ")}`,
+    async run() {
+      const ending = await runProgram(deno, args, { timeoutMs: CHECK_TIMEOUT_MS });
+      const passed = { name: args.join(" "), result: "passed" as const, reason: "" };
+      return { ...ending, cases: ending.failure === null ? [passed] : [] };
+    },
+  }));
+}

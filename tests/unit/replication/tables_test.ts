@@ -1,0 +1,116 @@
+import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
+import { describe, test } from "node:test";
+import { ReplicationError } from "../../../src/replication/errors.ts";
+import { type CatalogTable, checkReplicaIdentity } from "../../../src/replication/tables.ts";
+
+function tableOf(fields: Partial<CatalogTable> = {}): CatalogTable {
+  return {
+    schema: "public",
+    table: "documents",
+    oid: 1,
+    partitioned: false,
+    replicaIdentity: "default",
+    primaryKey: ["id"],
+    identityIndex: [],
+    generated: [],
+    partitionsWithoutIdentity: [],
+    ...fields,
+  };
+}
+
+function refusalOf(fields: Partial<CatalogTable>, publishesGenerated = true): ReplicationError {
+  const error = assertThrows(
+    () => checkReplicaIdentity([tableOf(fields)], { publishesGenerated }),
+    ReplicationError,
+  );
+  assertEquals(error.kind, "replica-identity");
+  return error;
+}
+
+describe("publishing a table breaks nobody's UPDATE:", () => {
+  const usable: Record<string, Partial<CatalogTable>> = {
+    "default with a primary key": {},
+    "default with a key of several columns": { primaryKey: ["a", "b"] },
+    "full": { replicaIdentity: "full" },
+    "full without a primary key": { replicaIdentity: "full", primaryKey: [] },
+    "an index that is the primary key's": { replicaIdentity: "index", identityIndex: ["id"] },
+    "an index that holds it": { replicaIdentity: "index", identityIndex: ["tenant", "id"] },
+    "an index, no primary key": {
+      replicaIdentity: "index",
+      identityIndex: ["code"],
+      primaryKey: [],
+    },
+  };
+  for (const [which, fields] of Object.entries(usable)) {
+    test(`${which} passes without a word`, () => {
+      for (const publishesGenerated of [false, true]) {
+        assertEquals(checkReplicaIdentity([tableOf(fields)], { publishesGenerated }), []);
+      }
+    });
+  }
+
+  const broken: Record<string, [Partial<CatalogTable>, string]> = {
+    "default without a primary key": [{ primaryKey: [] }, "REPLICA IDENTITY FULL;"],
+    "nothing, with a primary key": [{ replicaIdentity: "nothing" }, "REPLICA IDENTITY DEFAULT;"],
+    "default of a partition root without a primary key": [
+      { partitioned: true, primaryKey: [] },
+      "REPLICA IDENTITY FULL;",
+    ],
+    "nothing, without one": [
+      { replicaIdentity: "nothing", primaryKey: [] },
+      "REPLICA IDENTITY FULL;",
+    ],
+    "an index that was dropped": [{ replicaIdentity: "index" }, "REPLICA IDENTITY DEFAULT;"],
+    "an index that was dropped, and no primary key": [
+      { replicaIdentity: "index", primaryKey: [] },
+      "REPLICA IDENTITY FULL;",
+    ],
+  };
+  for (const [which, [fields, way]] of Object.entries(broken)) {
+    test(`${which} is refused with the statement to run`, () => {
+      const error = refusalOf({ ...fields, schema: 'We"ird', table: "Ta.ble" });
+      assert(error.message.includes('"We""ird"."Ta.ble"'), error.message);
+      assert(error.hint!.includes(`ALTER TABLE "We""ird"."Ta.ble" ${way}`), error.hint);
+    });
+  }
+
+  test("full with generated columns that are not published is refused, and the columns are named", () => {
+    const fields = { replicaIdentity: "full", generated: ["total", "Ä"] } as const;
+    const error = refusalOf(fields, false);
+    assert(error.message.includes("total, Ä"), error.message);
+    assert(error.hint!.includes("REPLICA IDENTITY DEFAULT"), error.hint);
+    assertFalse(refusalOf({ ...fields, primaryKey: [] }, false).hint!.startsWith("Run"));
+    assertEquals(checkReplicaIdentity([tableOf(fields)], { publishesGenerated: true }), []);
+    assertEquals(
+      checkReplicaIdentity([tableOf({ generated: ["total"] })], { publishesGenerated: false }),
+      [],
+    );
+  });
+
+  test("a partition whose updates would fail is named, whatever the root has", () => {
+    const partitionsWithoutIdentity = ["public.p1", '"a.b".p2'];
+    for (const replicaIdentity of ["default", "full"] as const) {
+      const error = refusalOf({ partitioned: true, replicaIdentity, partitionsWithoutIdentity });
+      assert(error.message.includes('public.p1, "a.b".p2'), error.message);
+    }
+  });
+
+  test("one bad table among good ones is the one that is named", () => {
+    const bad = tableOf({ table: "log", primaryKey: [] });
+    assertThrows(
+      () => checkReplicaIdentity([tableOf(), bad, tableOf()], { publishesGenerated: true }),
+      ReplicationError,
+      '"public.log"',
+    );
+  });
+});
+
+test("an index that lacks a part of the primary key works, with a warning that names the part", () => {
+  const fields = { replicaIdentity: "index", primaryKey: ["a", "b"], identityIndex: ["c", "a"] };
+  const warnings = checkReplicaIdentity([tableOf(fields as Partial<CatalogTable>)], {
+    publishesGenerated: true,
+  });
+  assertEquals(warnings.length, 1);
+  assert(warnings[0]!.includes("primary key's b:"), warnings[0]);
+  assert(warnings[0]!.includes('ALTER TABLE "public"."documents" REPLICA IDENTITY DEFAULT;'));
+});
