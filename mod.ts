@@ -47,7 +47,7 @@ export type {
   UpdateEvent,
 } from "./src/change.ts";
 
-export { MemorySink } from "./src/sinks/memory.ts";
+export { MemorySink, type StoredPoint } from "./src/sinks/memory.ts";
 export {
   type PointId,
   Sink,
@@ -93,7 +93,11 @@ export {
 
 export { DeliveryError, HandlerError } from "./src/delivery/errors.ts";
 export type { ConnectorOptions } from "./src/wire/connector.ts";
-export { PostgresError } from "./src/wire/postgres_error.ts";
+export {
+  PostgresError,
+  type PostgresErrorKind,
+  type ServerMessage,
+} from "./src/wire/postgres_error.ts";
 export {
   type Address,
   type Connect,

@@ -32,7 +32,11 @@ export class ByteReader {
   #runStart = 0;
   #runEnd = 0;
 
-  /** @param bytes borrowed: must not change while the reader, or a view it gave out, is in use. */
+  /**
+   * Begins at the first byte.
+   *
+   * @param bytes borrowed: must not change while the reader, or a view it gave out, is in use.
+   */
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
   }
@@ -178,7 +182,11 @@ export class ByteWriter {
   #view: DataView;
   #length = 0;
 
-  /** @param capacity bytes to begin with. */
+  /**
+   * Begins empty.
+   *
+   * @param capacity bytes to begin with.
+   */
   constructor(capacity = 64) {
     this.#bytes = new Uint8Array(capacity);
     this.#view = new DataView(this.#bytes.buffer);

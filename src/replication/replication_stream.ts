@@ -102,6 +102,8 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       onNotice: (notice) => refuseSkippedPublication(notice, publicationName),
     });
     try {
+      // Whatever the role, the database or the DSN says: the warning that is waited for has to come.
+      await connection.query("SET client_min_messages = 'warning'", { signal });
       const timeoutMs = await readWalSenderTimeoutMs(connection, signal);
       const lsn = typeof startLsn === "string" ? parseLsn(startLsn) : startLsn;
       const { walLsn } = await identifySystem(connection, signal);

@@ -46,6 +46,15 @@ export async function identifySystem(
   };
 }
 
+/** The database of the connection. */
+export async function currentDatabase(
+  connection: Connection,
+  signal?: AbortSignal,
+): Promise<string> {
+  const answer = await connection.query("SELECT pg_catalog.current_database()", { signal });
+  return answer.rows[0]![0]!;
+}
+
 /** How long the server waits for a sign of life, in milliseconds; 0: for ever. */
 export async function readWalSenderTimeoutMs(
   connection: Connection,

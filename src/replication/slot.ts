@@ -10,6 +10,7 @@ import { SlotError } from "./errors.ts";
 import { rowsOf } from "./server.ts";
 
 const OUTPUT_PLUGIN = "pgoutput";
+const CREATION_POLL_MS = 100;
 
 /** A logical slot as `pg_replication_slots` shows it. */
 export interface Slot {
@@ -21,6 +22,8 @@ export interface Slot {
   twoPhase: boolean;
   /** What the consumer confirmed: the next stream starts here. Null for a physical slot. */
   confirmedFlushLsn: Lsn | null;
+  /** True while a session is in the middle of making it: it cannot be used yet, and may vanish again. */
+  creating: boolean;
   /** Why the server will not stream from it any more; null while it will. */
   invalidated: string | null;
 }
@@ -52,12 +55,14 @@ export async function readSlot(
     ),
   );
   if (row === undefined) return null;
+  const logical = row.database != null;
   return {
     plugin: row.plugin ?? null,
     database: row.database ?? null,
     activePid: row.active_pid == null ? null : Number(row.active_pid),
     twoPhase: row.two_phase === "t",
     confirmedFlushLsn: row.confirmed_flush_lsn == null ? null : parseLsn(row.confirmed_flush_lsn),
+    creating: logical && row.confirmed_flush_lsn == null,
     // Which column tells depends on the version: 17+, 16, 13–15; before 13 nothing is invalidated.
     invalidated: row.invalidation_reason ??
       (row.conflicting === "t" ? "conflict" : row.wal_status === "lost" ? "wal_removed" : null),
@@ -88,9 +93,22 @@ export function checkSlotKind(slotName: string, slot: Slot, database: string): v
 /**
  * Checks that a stream of ours can use the slot.
  *
- * @throws {SlotError} of kind `slot-plugin`, `slot-database`, `slot-two-phase` or `slot-lost`.
+ * @throws {SlotError} of kind `slot-in-use` while it is being created, `slot-plugin`, `slot-database`,
+ * `slot-two-phase` or `slot-lost`.
  */
 export function checkSlot(slotName: string, slot: Slot, database: string): void {
+  if (slot.creating) {
+    throw new SlotError(
+      `Cannot use slot "${slotName}": PID ${slot.activePid} is still creating it`,
+      {
+        kind: "slot-in-use",
+        slotName,
+        activePid: slot.activePid ?? undefined,
+        retryable: true,
+        hint: "Try again when setup() has ended: the server waits for writing transactions to end.",
+      },
+    );
+  }
   checkSlotKind(slotName, slot, database);
   const fail = (kind: string, message: string, hint: string) => {
     throw new SlotError(message, { kind, slotName, hint });
@@ -120,13 +138,39 @@ function anotherSlot(slotName: string): string {
 }
 
 /**
+ * Creates the slot, or waits while another session is creating it.
+ *
+ * @returns false where another session made it
+ * @throws {SlotError} as `createSlot`, and `checkSlot` for what the other session made.
+ */
+export async function ensureSlot(
+  connection: Connection,
+  slotName: string,
+  database: string,
+  { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal | undefined },
+): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const slot = await readSlot(connection, slotName, signal);
+    if (slot === null) {
+      if (await createSlot(connection, slotName, { timeoutMs, signal })) return true;
+    } else if (slot.creating && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, CREATION_POLL_MS));
+    } else {
+      checkSlot(slotName, slot, database);
+      return false;
+    }
+  }
+}
+
+/**
  * Creates the slot. The server waits for every transaction that is writing at that moment, so this
  * gives up after `timeoutMs` and names them.
  *
- * @returns false where another process made it at the same moment
+ * @returns false where another session is making it, or has made it
  * @throws {SlotError} of kind `slot-creation-blocked`, `slots-exhausted` or `replication-privilege`.
  */
-export async function createSlot(
+async function createSlot(
   connection: Connection,
   slotName: string,
   { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal | undefined },

@@ -6,8 +6,8 @@ import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
 import { PublicationError, ReplicationError } from "./errors.ts";
 import { ownershipComment, readPublication, reconcilePublication } from "./publication.ts";
-import { checkServer } from "./server.ts";
-import { checkSlot, checkSlotKind, checkSlotName, createSlot, dropSlot, readSlot } from "./slot.ts";
+import { checkServer, currentDatabase } from "./server.ts";
+import { checkSlot, checkSlotKind, checkSlotName, dropSlot, ensureSlot, readSlot } from "./slot.ts";
 import { checkReplicaIdentity, readTables } from "./tables.ts";
 
 /** How a `SlotManager` finds the server, and what it manages. */
@@ -96,12 +96,15 @@ export class SlotManager {
       const publishesGenerated = connection.serverVersion < 180000 ||
         publication?.generatedColumns === true;
       const warnings = checkReplicaIdentity(tables, { publishesGenerated });
-      const existing = await this.#checkedSlot(connection, checkSlot, signal);
+      const database = await currentDatabase(connection, signal);
+      await this.#checkedSlot(connection, database, checkSlot, signal);
       // The publication first: up to PostgreSQL 17 a slot that decodes WAL from before its
       // publication fails for good, and 18 skips those rows.
       const change = await reconcilePublication(connection, this.#names, tables, signal);
-      const created = !existing &&
-        await createSlot(connection, this.#slotName, { timeoutMs: this.#createTimeoutMs, signal });
+      const created = await ensureSlot(connection, this.#slotName, database, {
+        timeoutMs: this.#createTimeoutMs,
+        signal,
+      });
       return {
         slot: created ? "created" : "found",
         publication: change.publication,
@@ -129,7 +132,8 @@ export class SlotManager {
   ): Promise<void> {
     const connection = await this.#connect(signal);
     try {
-      if (slot && await this.#checkedSlot(connection, checkSlotKind, signal)) {
+      const database = await currentDatabase(connection, signal);
+      if (slot && await this.#checkedSlot(connection, database, checkSlotKind, signal)) {
         await dropSlot(connection, this.#slotName, signal);
       }
       if (publication) await this.#dropPublication(connection, signal);
@@ -142,16 +146,15 @@ export class SlotManager {
     return { publicationName: this.#publicationName, slotName: this.#slotName };
   }
 
-  /** True where a slot is there; it has passed the check. */
+  /** True where a slot is there; unless it is just being made, it has passed the check. */
   async #checkedSlot(
     connection: Connection,
+    database: string,
     check: typeof checkSlot,
     signal?: AbortSignal,
   ): Promise<boolean> {
     const slot = await readSlot(connection, this.#slotName, signal);
-    if (slot === null) return false;
-    const database = (await connection.query("SELECT pg_catalog.current_database()", { signal }))
-      .rows[0]![0]!;
+    if (slot === null || slot.creating) return slot !== null;
     check(this.#slotName, slot, database);
     return true;
   }

@@ -48,7 +48,7 @@ export async function readTables(
   signal?: AbortSignal,
 ): Promise<CatalogTable[]> {
   const tables: CatalogTable[] = [];
-  const missing: string[] = [];
+  const missing: TableName[] = [];
   const wanted = names.map(({ schema, table }) =>
     `(n.nspname = ${quoteLiteral(schema)} AND c.relname = ${quoteLiteral(table)})`
   );
@@ -71,7 +71,7 @@ export async function readTables(
   );
   for (const name of names) {
     const row = rows.find((row) => row.nspname === name.schema && row.relname === name.table);
-    if (row === undefined) missing.push(formatTableName(name));
+    if (row === undefined) missing.push(name);
     else tables.push(await describe(connection, name, row, signal));
   }
   if (missing.length > 0) throw await tableMissing(connection, missing, signal);
@@ -150,10 +150,10 @@ async function partitionsWithoutIdentity(
 /** Names are literal, so the likeliest slip is another case or schema: say what is there. */
 async function tableMissing(
   connection: Connection,
-  missing: readonly string[],
+  missing: readonly TableName[],
   signal?: AbortSignal,
 ): Promise<ReplicationError> {
-  const bare = missing.map((name) => quoteLiteral(name.slice(name.indexOf(".") + 1).toLowerCase()));
+  const bare = missing.map(({ table }) => quoteLiteral(table.toLowerCase()));
   const similar = await connection.query(
     `SELECT n.nspname, c.relname
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -164,7 +164,7 @@ async function tableMissing(
   const names = similar.rows.map(([schema, table]) =>
     `"${formatTableName({ schema: schema!, table: table! })}"`
   );
-  const tables = missing.map((name) => `"${name}"`).join(", ");
+  const tables = missing.map((name) => `"${formatTableName(name)}"`).join(", ");
   return new ReplicationError(
     `${missing.length === 1 ? "Table" : "Tables"} ${tables} not found in this database`,
     {

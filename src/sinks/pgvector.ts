@@ -68,8 +68,8 @@ export interface PgVectorSinkOptions {
 /** A statement is kept to about this many characters; more points go into further statements. */
 const MAX_STATEMENT_CHARS = 4 * 1024 * 1024;
 
-/** Seconds that `close()` gives to statements under way. */
-const CLOSE_TIMEOUT_S = 5;
+/** How long `close()` waits for writes under way. */
+const CLOSE_TIMEOUT_MS = 5_000;
 
 /** Any number will do, so long as all processes take the same: only one at a time creates things. */
 const CREATE_LOCK = 7_239_441_906_113n;
@@ -88,6 +88,7 @@ export class PgVectorSink extends Sink {
   readonly #table: string;
   readonly #dimensions: number | undefined;
   readonly #prepare: boolean;
+  readonly #running = new Set<Promise<unknown>>();
   #created: Promise<void> | undefined;
   #closed: Promise<void> | undefined;
 
@@ -169,10 +170,12 @@ export class PgVectorSink extends Sink {
     options: { limit?: number } = {},
   ): Promise<SearchHit[]> {
     checkVector(vector, "pgvector");
-    const rows = await this.#run(
-      `select id::text, (1 - (vector <=> $1))::text, payload::text
-       from ${this.#table} order by vector <=> $1 limit $2::text::bigint`,
-      [formatVector(vector), String(options.limit ?? 10)],
+    const rows = await this.#perform(() =>
+      this.#execute(
+        `select id::text, (1 - (vector <=> $1))::text, payload::text
+         from ${this.#table} order by vector <=> $1 limit $2::text::bigint`,
+        [formatVector(vector), String(options.limit ?? 10)],
+      )
     );
     return rows.map((row) => {
       const [id, score, payload] = row as [string, string, string | null];
@@ -181,17 +184,28 @@ export class PgVectorSink extends Sink {
     });
   }
 
-  /** Ends the connection that the sink made, after the statements under way; never a given `sql`. */
+  /** Ends the connection that the sink made, after the writes under way; never a given `sql`. */
   override close(): Promise<void> {
-    return this.#closed ??= this.#own?.end({ timeout: CLOSE_TIMEOUT_S }) ?? Promise.resolve();
+    return this.#closed ??= this.#end();
+  }
+
+  async #end(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const deadline = new Promise((resolve) => timer = setTimeout(resolve, CLOSE_TIMEOUT_MS));
+    await Promise.race([Promise.allSettled(this.#running), deadline]);
+    clearTimeout(timer);
+    // Not by a timeout of postgres.js: it waits all of it where a connection was lost before.
+    await this.#own?.end({ timeout: 0 });
   }
 
   /** Sends rows of JSON as the one parameter of `statement`, in parts where they are long. */
-  async #write(statement: string, rows: Iterable<string>): Promise<void> {
-    for (const part of inParts(rows)) await this.#run(statement, [`[${part.join(",")}]`]);
+  #write(statement: string, rows: Iterable<string>): Promise<void> {
+    return this.#perform(async () => {
+      for (const part of inParts(rows)) await this.#execute(statement, [`[${part.join(",")}]`]);
+    });
   }
 
-  async #run(statement: string, parameters: string[]): Promise<readonly unknown[]> {
+  async #perform<T>(work: () => Promise<T>): Promise<T> {
     if (this.#closed !== undefined) {
       throw new SinkError("The sink was closed", {
         kind: "sink-closed",
@@ -199,29 +213,37 @@ export class PgVectorSink extends Sink {
         hint: "Make a new PgVectorSink",
       });
     }
+    const running = this.#ready().then(work);
+    this.#running.add(running);
     try {
-      if (this.#dimensions !== undefined) {
-        this.#created ??= this.#create(this.#dimensions);
-        await this.#created;
-      }
-      const options = { prepare: this.#prepare };
-      return await this.#sql.unsafe(statement, parameters, options).values();
+      return await running;
     } catch (error) {
       throw pgVectorError(error, formatTableName(this.#name));
+    } finally {
+      this.#running.delete(running);
     }
+  }
+
+  async #execute(statement: string, parameters: string[]): Promise<readonly unknown[]> {
+    return await this.#sql.unsafe(statement, parameters, { prepare: this.#prepare }).values();
+  }
+
+  /** Where the sink is to create its table: resolves when that is there. */
+  async #ready(): Promise<void> {
+    if (this.#dimensions === undefined) return;
+    await (this.#created ??= this.#create(this.#dimensions));
   }
 
   async #create(dimensions: number): Promise<void> {
     try {
-      const [found] = await this.#sql.unsafe(
+      const [found] = await this.#execute(
         `select t.oid::text, a.atttypmod::text, e.oid::text
          from (select pg_catalog.to_regclass($1::text) as oid) t
          left join pg_catalog.pg_attribute a
            on a.attrelid = t.oid and a.attname = 'vector' and not a.attisdropped
          left join pg_catalog.pg_extension e on e.extname = 'vector'`,
         [this.#table],
-        { prepare: this.#prepare },
-      ).values() as [table: string | null, modifier: string | null, extension: string | null][];
+      ) as [table: string | null, modifier: string | null, extension: string | null][];
       const [table, modifier, extension] = found!;
       if (table === null) {
         // One message, hence one transaction: the lock is let go when all of it is there.

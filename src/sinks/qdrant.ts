@@ -124,6 +124,7 @@ export class QdrantSink extends Sink {
    * @throws {SinkError} before anything is sent, where a point cannot be stored.
    */
   override async upsertMany(points: readonly VectorPoint[]): Promise<void> {
+    this.#assertOpen();
     const latest = new Map<string | number, SizedPoint>();
     for (const point of points) {
       checkVector(point.vector, "qdrant");
@@ -145,6 +146,7 @@ export class QdrantSink extends Sink {
 
   /** Removes many points in one request. @throws {SinkError} */
   override async deleteMany(ids: readonly PointId[]): Promise<void> {
+    this.#assertOpen();
     const unique = new Set<string | number>();
     for (const id of ids) unique.add((await qdrantId(pointIdText(id, "qdrant"))).id);
     const points = [...unique];
@@ -164,6 +166,7 @@ export class QdrantSink extends Sink {
     vector: VectorPoint["vector"],
     options: { limit?: number } = {},
   ): Promise<SearchHit[]> {
+    this.#assertOpen();
     checkVector(vector, "qdrant");
     const { points } = await this.#run(() =>
       this.#client.query(this.#collection, {
@@ -178,10 +181,19 @@ export class QdrantSink extends Sink {
     })));
   }
 
-  /** Nothing is held open: the client's idle connections close by themselves. */
+  /** Writes under way go on; nothing is held open: idle connections close by themselves. */
   override close(): Promise<void> {
     this.#closed = true;
     return Promise.resolve();
+  }
+
+  #assertOpen(): void {
+    if (!this.#closed) return;
+    throw new SinkError("The sink was closed", {
+      kind: "sink-closed",
+      sink: "qdrant",
+      hint: "Make a new QdrantSink",
+    });
   }
 
   async #write(request: () => Promise<{ status: string }>): Promise<void> {
@@ -196,13 +208,6 @@ export class QdrantSink extends Sink {
   }
 
   async #run<T>(request: () => Promise<T>): Promise<T> {
-    if (this.#closed) {
-      throw new SinkError("The sink was closed", {
-        kind: "sink-closed",
-        sink: "qdrant",
-        hint: "Make a new QdrantSink",
-      });
-    }
     try {
       if (this.#create !== undefined) {
         this.#created ??= this.#ensureCollection(this.#create);

@@ -12,6 +12,7 @@ import {
   readPublication,
   unpublishedTables,
 } from "../replication/publication.ts";
+import { currentDatabase } from "../replication/server.ts";
 import { ReplicationStream } from "../replication/replication_stream.ts";
 import { checkSlot, readSlot } from "../replication/slot.ts";
 import { type CatalogTable, readTables } from "../replication/tables.ts";
@@ -270,8 +271,7 @@ async function readStart(
         hint: `${setup} If it was there before, changes since then were missed.`,
       });
     }
-    const answer = await connection.query("SELECT pg_catalog.current_database()", { signal });
-    checkSlot(slotName, slot, answer.rows[0]![0]!);
+    checkSlot(slotName, slot, await currentDatabase(connection, signal));
     const publication = await readPublication(connection, publicationName, signal);
     if (publication === null) {
       throw new PublicationError(`Publication "${publicationName}" does not exist`, {

@@ -74,7 +74,11 @@ export class TransportError extends PgStreamError {
   /** Who was to be reached. */
   readonly address: Address;
 
-  /** @param message names the address; the way out goes into `options.hint`. */
+  /**
+   * Made where it is thrown.
+   *
+   * @param message names the address; the way out goes into `options.hint`.
+   */
   constructor(message: string, options: TransportErrorOptions) {
     super(message, options);
     this.address = options.address;

@@ -21,7 +21,11 @@ export class Canceller {
   readonly #connect: Connect;
   readonly #address: Address;
 
-  /** @param key as the server sent it; without one, cancelling is closing. */
+  /**
+   * Sends nothing yet.
+   *
+   * @param key as the server sent it; without one, cancelling is closing.
+   */
   constructor(session: Session, key: BackendKey | null, connect: Connect, address: Address) {
     this.#session = session;
     this.#key = key;

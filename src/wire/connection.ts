@@ -83,7 +83,9 @@ const TERMINATE_TIMEOUT_MS = 1000;
  *
  * @example
  * ```ts
- * const { options } = parseConnectionOptions("postgresql://localhost/db", environment());
+ * import { parseConnectionOptions } from "./options.ts";
+ *
+ * const { options } = parseConnectionOptions("postgresql://app@localhost/db", {});
  * const connection = await Connection.connect(options);
  * const { rows } = await connection.query("SELECT relname FROM pg_catalog.pg_class");
  * await connection.close();

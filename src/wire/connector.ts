@@ -28,7 +28,7 @@ export class Connector {
   readonly logger: Logger;
   readonly #shared: Pick<ConnectorOptions, "password" | "connect">;
 
-  /** @throws {PgStreamError} where the DSN cannot be read; its text is not in the error. */
+  /** Connects to nothing yet. @throws {PgStreamError} where the DSN cannot be read; its text is not in the error. */
   constructor(options: ConnectorOptions = {}) {
     const logger = options.logger ?? consoleLogger;
     this.logger = logger === false ? silentLogger : logger;

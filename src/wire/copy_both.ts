@@ -19,11 +19,12 @@ export interface CopyEnd {
  *
  * @example
  * ```ts
- * const copy = await connection.copyBoth("START_REPLICATION …");
- * for (let batch = await copy.read(); batch !== null; batch = await copy.read()) {
- *   for (const payload of batch) handle(payload);
+ * async function follow(copy: CopyBoth, handle: (payload: Uint8Array) => void): Promise<void> {
+ *   for (let batch = await copy.read(); batch !== null; batch = await copy.read()) {
+ *     for (const payload of batch) handle(payload);
+ *   }
+ *   await copy.end({ timeoutMs: 1000 });
  * }
- * await copy.end({ timeoutMs: 1000 });
  * ```
  */
 export class CopyBoth {

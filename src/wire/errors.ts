@@ -43,7 +43,11 @@ export class WireError extends PgStreamError {
   /** What went wrong, for programs. */
   declare readonly kind: WireErrorKind;
 
-  /** @param message names the thing; the way out goes into `options.hint`. */
+  /**
+   * Made where it is thrown.
+   *
+   * @param message names the thing; the way out goes into `options.hint`.
+   */
   constructor(message: string, options: WireErrorOptions) {
     super(message, options);
   }
@@ -54,7 +58,11 @@ export class ProtocolError extends WireError {
   /** `"ProtocolError"` */
   override name = "ProtocolError";
 
-  /** @param message says what was sent and what was expected; never the bytes themselves. */
+  /**
+   * Made where it is thrown.
+   *
+   * @param message says what was sent and what was expected; never the bytes themselves.
+   */
   constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
     super(message, { ...options, kind: "protocol-violation" });
   }

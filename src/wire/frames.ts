@@ -101,7 +101,11 @@ export class FrameReader {
   #bodyBytes = 0;
   #bodyLength = 0;
 
-  /** @param limits what is accepted at first. */
+  /**
+   * Begins between two frames.
+   *
+   * @param limits what is accepted at first.
+   */
   constructor(limits: FrameLimits) {
     this.limits = limits;
   }

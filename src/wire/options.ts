@@ -29,6 +29,7 @@ export interface ConnectionOptions {
 
 /** Connection options, and what the one who wrote them should know. */
 export interface ParsedConnectionOptions {
+  /** Complete: every field that has a default has a value. */
   readonly options: ConnectionOptions;
   /** For the log: parameters that were dropped, encryption that will be missing. Hold no values. */
   readonly warnings: readonly string[];

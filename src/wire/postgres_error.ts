@@ -173,7 +173,11 @@ export class PostgresError extends PgStreamError implements Omit<ServerMessage, 
   /** The function of the server that reported it. */
   declare readonly routine?: string;
 
-  /** @param response the fields of an ErrorResponse. */
+  /**
+   * Takes over what the server sent.
+   *
+   * @param response the fields of an ErrorResponse.
+   */
   constructor(response: ServerMessage) {
     const { message, severity, code, hint: serverHint, ...rest } = response;
     const { kind, hint: ownHint } = MEANINGS[code] ?? { kind: "postgres" };

@@ -42,6 +42,8 @@ export class ScramExchange {
   #iterations = 0;
 
   /**
+   * Begins an exchange.
+   *
    * @param password as the user has it; SASLprep is applied here.
    * @param nonce printable ASCII without a comma, fresh for each exchange.
    * @param user none as a rule: Postgres takes that of the start-up. Without `=` and `,`.

@@ -3,27 +3,27 @@
  * may send at any time.
  */
 import type { Transport } from "../transport/transport.ts";
-import {
-  decodeNotification,
-  decodeParameterStatus,
-  decodeReadyForQuery,
-  type TransactionStatus,
-} from "./backend.ts";
+import { decodeNotification, decodeParameterStatus, decodeReadyForQuery } from "./backend.ts";
 import { ProtocolError, WireError } from "./errors.ts";
 import { type Frame, FrameReader, MessageType, nameOf, STARTUP_LIMITS } from "./frames.ts";
 import { decodeServerMessage, PostgresError, type ServerMessage } from "./postgres_error.ts";
 
 /** One connection's bytes as messages. Whoever runs an operation reads; anyone may write. */
 export class Session {
+  /** What has been read. Its limits are those of the start-up until that is done. */
   readonly frames: FrameReader = new FrameReader(STARTUP_LIMITS);
+  /** The server's settings, as ParameterStatus reports them. */
   readonly parameters: Map<string, string> = new Map();
-  /** What the server said last: idle after start-up, since nothing begins a transaction by itself. */
-  status: TransactionStatus = "idle";
   readonly #transport: Transport;
   readonly #onNotice: (notice: ServerMessage) => void;
   #filling: Promise<void> | null = null;
   #failure: unknown = null;
 
+  /**
+   * Takes over a transport that nothing was read from.
+   *
+   * @param onNotice called with each notice; what it throws ends the session.
+   */
   constructor(transport: Transport, onNotice: (notice: ServerMessage) => void) {
     this.#transport = transport;
     this.#onNotice = onNotice;
@@ -85,13 +85,9 @@ export class Session {
     }
   }
 
-  /** ReadyForQuery. */
+  /** ReadyForQuery: the next operation may begin. */
   ready(body: Uint8Array): void {
-    try {
-      this.status = decodeReadyForQuery(body);
-    } catch (error) {
-      throw this.fail(error);
-    }
+    this.decode(() => decodeReadyForQuery(body));
   }
 
   /**
@@ -105,6 +101,7 @@ export class Session {
     throw this.fail(
       new WireError(`The server ended the connection: ${error.message}`, {
         kind: "connection-lost",
+        hint: "The server says why; connect again when it takes connections.",
         retryable: true,
         cause: error,
       }),

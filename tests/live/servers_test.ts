@@ -56,22 +56,35 @@ describe("a PostgreSQL server for tests", { skip: needsOwnServer }, () => {
   });
 
   test("is gone with its folder when the process that started it is killed", async () => {
-    const program = fileURLToPath(new URL("../support/servers/print_server.ts", import.meta.url));
-    const args = process.versions.deno === undefined ? [program] : ["run", "-A", program];
-    const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-    const lines = createInterface({ input: child.stdout! });
-    const [line] = await once(lines, "line") as [string];
-    const { pid, dataDir } = JSON.parse(line) as { pid: number; dataDir: string };
-    assertEquals(existsSync(dataDir), true);
+    const { child, pid, dataDir } = await startProgram();
+    assertEquals(await remains(pid, dataDir), { folder: true, alive: true });
     child.kill("SIGKILL");
-    const deadline = Date.now() + 20_000;
-    while ((existsSync(dataDir) || isAlive(pid)) && Date.now() < deadline) await delay(50);
-    assertEquals({ folder: existsSync(dataDir), alive: isAlive(pid) }, {
-      folder: false,
-      alive: false,
-    });
+    assertEquals(await remains(pid, dataDir, 20_000), { folder: false, alive: false });
+  });
+
+  test("is gone with its folder when the shell that watches it is killed", async () => {
+    const { child, pid, supervisor, dataDir } = await startProgram();
+    process.kill(supervisor, "SIGKILL");
+    assertEquals(await remains(pid, dataDir, 20_000), { folder: false, alive: false });
+    child.kill("SIGKILL");
   });
 });
+
+/** A program that starts a server and stays. */
+async function startProgram() {
+  const program = fileURLToPath(new URL("../support/servers/print_server.ts", import.meta.url));
+  const args = process.versions.deno === undefined ? [program] : ["run", "-A", program];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = await once(createInterface({ input: child.stdout }), "line") as [string];
+  return { child, ...JSON.parse(line) as { pid: number; supervisor: number; dataDir: string } };
+}
+
+/** What is left of a server, at last after `waitMs`. */
+async function remains(pid: number, dataDir: string, waitMs = 0) {
+  const deadline = Date.now() + waitMs;
+  while ((existsSync(dataDir) || isAlive(pid)) && Date.now() < deadline) await delay(50);
+  return { folder: existsSync(dataDir), alive: isAlive(pid) };
+}
 
 test("a test's database is its own, and empty", async () => {
   const postgres = await testPostgres();

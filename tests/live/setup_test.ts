@@ -317,6 +317,33 @@ for (const major of testMajors(18, 14)) {
       });
     }
 
+    test("a slot that is still being made is waited for by setup(), and refused by start()", async () => {
+      const slotName = uniqueName();
+      await db.query(`CREATE PUBLICATION ${slotName} FOR TABLE one`);
+      await sql.unsafe("BEGIN; INSERT INTO two VALUES (1)");
+      const setups = [1, 2, 3].map(() => slotsOf({ slotName, tables: ["one"] }).setup());
+      await until(
+        "the slot to be begun",
+        async () =>
+          (await db.query("SELECT FROM pg_replication_slots WHERE slot_name = $1", [slotName]))
+            .length > 0,
+      );
+      const error = await within(
+        "start()",
+        streamOf(["one"], { slotName }).start().then(() => null, (error) => error),
+      );
+      assertInstanceOf(error, SlotError);
+      assertEquals({ kind: error.kind, retryable: error.retryable }, {
+        kind: "slot-in-use",
+        retryable: true,
+      });
+      await sql.unsafe("ROLLBACK");
+      const reports = await within("setup()", Promise.all(setups));
+      assertEquals(reports.filter(({ slot }) => slot === "created").length, 1);
+      await slotsOf({ slotName }).teardown();
+      await db.query(`DROP PUBLICATION ${slotName}`);
+    });
+
     test("setup() gives up when its signal does, and leaves no slot", async () => {
       const slotName = uniqueName();
       await sql.unsafe("BEGIN; INSERT INTO two VALUES (1)");
@@ -428,10 +455,8 @@ for (const major of testMajors(18, 14)) {
       await (await started(stream)).stop();
       await db.query(`ALTER PUBLICATION ${slotName} SET (publish_via_partition_root = false)`);
       const { ended } = await started(stream);
-      const abandoned = sleep(2000).then(() => stream.stop());
-      const error = await within("start()", ended);
+      const error = await within("start()", ended, 5000).finally(() => stream.stop());
       assertInstanceOf(error, PublicationError, "started, and would have skipped every row");
-      await abandoned;
       await stream.teardown();
       await db.query(`DROP PUBLICATION ${slotName}`);
     });

@@ -185,10 +185,7 @@ describe("PgVectorSink", () => {
 
   test("writes under way when the sink is closed are finished", async () => {
     const sink = makeSink({ table: "closing", createTable: { dimensions: 3 } });
-    await sink.upsert(point);
-    const writes = Promise.all([2, 3, 4].map((id) => sink.upsert({ ...point, id })));
-    // A write begins after its table is known to be there: let it.
-    await new Promise((resolve) => setImmediate(resolve));
+    const writes = Promise.all([1, 2, 3, 4].map((id) => sink.upsert({ ...point, id })));
     await sink.close();
     await writes;
     assertEquals((await sql`select id from closing`).length, 4);

@@ -14,8 +14,6 @@ export interface ScriptedServer {
   options: ConnectionOptions;
   /** What scripts threw. */
   failures: unknown[];
-  /** How many connections were made. */
-  connections(): number;
   /** Connections that are open now. */
   open(): number;
   stop(): Promise<void>;
@@ -27,9 +25,7 @@ export async function startScripted(
 ): Promise<ScriptedServer> {
   const sockets = new Set<Socket>();
   const failures: unknown[] = [];
-  let connections = 0;
   const server = createServer((socket) => {
-    connections++;
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
     script(new Peer(socket)).catch((error) => {
@@ -50,7 +46,6 @@ export async function startScripted(
       connectTimeoutMs: 5000,
     },
     failures,
-    connections: () => connections,
     open: () => sockets.size,
     stop: async () => {
       for (const socket of sockets) socket.destroy();

@@ -56,32 +56,37 @@ const SETTINGS: Record<string, string> = {
 };
 
 // Each line on its input starts the server. At the end of the input: stop, remove, leave nothing.
+// All of it in a process of its own below the one that we spawn: a test runner may kill that one.
 const SUPERVISOR = `
 folder=$1 life=$2
 shift 2
-trap '' PIPE
-(sleep "$life"; kill -QUIT "$(cat "$folder/pid")") &
-while read -r _; do
-  (
-    "$@" </dev/null >>"$folder/log" 2>&1 &
-    pid=$!
-    echo "$pid" >"$folder/pid"
-    echo "started $pid"
-    wait "$pid"
-    rm -f "$folder/pid"
-    echo exited
-  ) &
-done
-kill -QUIT "$(cat "$folder/pid")"
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-  [ -f "$folder/pid" ] || break
-  sleep 0.2
-done
-segment=$(sed -n '7s/^ *[0-9]* *//p' "$folder/data/postmaster.pid")
-[ -n "$segment" ] && ipcrm -m "$segment"
-rm -rf "$folder"
-trap '' TERM
-kill -TERM "-$$"
+exec 3<&0
+(
+  trap '' PIPE
+  (sleep "$life"; kill -QUIT "$(cat "$folder/pid")") &
+  while read -r _ <&3; do
+    (
+      "$@" </dev/null >>"$folder/log" 2>&1 &
+      pid=$!
+      echo "$pid" >"$folder/pid"
+      echo "started $pid"
+      wait "$pid"
+      rm -f "$folder/pid"
+      echo exited
+    ) &
+  done
+  kill -QUIT "$(cat "$folder/pid")"
+  for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    [ -f "$folder/pid" ] || break
+    sleep 0.2
+  done
+  segment=$(sed -n '7s/^ *[0-9]* *//p' "$folder/data/postmaster.pid")
+  [ -n "$segment" ] && ipcrm -m "$segment"
+  rm -rf "$folder"
+  trap '' TERM
+  kill -TERM "-$$"
+) &
+wait
 `;
 
 /** Starts a server and waits until it takes connections: half a second once the files are there. */
@@ -153,6 +158,11 @@ export class PostgresServer implements AsyncDisposable {
       if (line === "exited") this.#exited();
       else this.#started(Number(line.slice("started ".length)));
     });
+  }
+
+  /** The process between this one and the server. */
+  get supervisorPid(): number {
+    return this.#supervisor.pid!;
   }
 
   /** The TCP port. A restart keeps it. */

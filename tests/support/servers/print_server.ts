@@ -6,4 +6,5 @@ import { startPostgres } from "./postgres.ts";
 
 const server = await startPostgres({ lifetimeMs: 60_000 });
 const pid = parseInt(await readFile(join(server.dataDir, "postmaster.pid"), "utf8"));
-console.log(JSON.stringify({ pid, dataDir: server.dataDir }));
+const { dataDir, supervisorPid: supervisor } = server;
+console.log(JSON.stringify({ pid, supervisor, dataDir }));

@@ -1,9 +1,8 @@
 /**
- * Checks requests against Qdrant's OpenAPI document, where a copy of it is at hand: at the path in
- * `QDRANT_OPENAPI`, or beside the checkout.
+ * Checks requests against Qdrant's OpenAPI document, where `QDRANT_OPENAPI` is the path of a copy.
  */
 
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import process from "node:process";
 import { Ajv, type ValidateFunction } from "ajv";
 import { QdrantRefusal } from "./qdrant_collection.ts";
@@ -15,10 +14,6 @@ interface Operation {
 // deno-lint-ignore no-explicit-any -- the document is JSON of unknown shape
 type Schema = any;
 
-const BESIDE_CHECKOUT = new URL(
-  "../../../../shared/data/qdrant-openapi-1.19.json",
-  import.meta.url,
-);
 const METHODS = ["get", "put", "post", "patch", "delete"];
 
 let loaded: QdrantOpenApi | null | undefined;
@@ -26,8 +21,10 @@ let loaded: QdrantOpenApi | null | undefined;
 /** The document, read once; `null` where there is none, which is said once. */
 export function loadQdrantOpenApi(): QdrantOpenApi | null {
   if (loaded !== undefined) return loaded;
-  const path = process.env.QDRANT_OPENAPI ?? BESIDE_CHECKOUT;
-  if (existsSync(path)) return loaded = new QdrantOpenApi(JSON.parse(readFileSync(path, "utf8")));
+  const path = process.env.QDRANT_OPENAPI;
+  if (path !== undefined && path !== "") {
+    return loaded = new QdrantOpenApi(JSON.parse(readFileSync(path, "utf8")));
+  }
   console.warn("No OpenAPI document of Qdrant (QDRANT_OPENAPI): requests are checked by hand only");
   return loaded = null;
 }
