@@ -50,8 +50,10 @@ export type {
 export { MemorySink, type StoredPoint } from "./src/sinks/memory.ts";
 export {
   type PointId,
+  type SearchHit,
   Sink,
   SinkError,
+  type SinkErrorOptions,
   type SinkLike,
   type VectorPoint,
 } from "./src/sinks/sink.ts";

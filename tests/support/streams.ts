@@ -2,7 +2,13 @@
 
 import { fail } from "@std/assert";
 import postgres from "postgres";
-import { type ChangeEvent, type Logger, PgStream, type PgStreamOptions } from "../../mod.ts";
+import {
+  type ChangeEvent,
+  type Logger,
+  parseLsn,
+  PgStream,
+  type PgStreamOptions,
+} from "../../mod.ts";
 
 /** Any number will do; a test that hangs is to say what it waited for. */
 const PATIENCE_MS = 15_000;
@@ -159,4 +165,63 @@ export async function collect(
       await stream.teardown();
     },
   };
+}
+
+/** A database to ask, as `testPostgres()` gives it. */
+export interface Database {
+  dsn: string;
+  query<Row extends object = Record<string, unknown>>(
+    sql: string,
+    parameters?: string[],
+  ): Promise<Row[]>;
+}
+
+/** A new table `(id int PRIMARY KEY, v text)` with a slot of its own, set up but not started. */
+export async function newTable(
+  db: Database,
+  prefix: string,
+  options: PgStreamOptions = {},
+): Promise<{
+  table: string;
+  slotName: string;
+  /** A stream of the table. */
+  make(handler: (event: ChangeEvent) => unknown): PgStream;
+  /** Drops slot and publication. */
+  teardown(): Promise<void>;
+}> {
+  const table = uniqueName(prefix);
+  const slotName = uniqueName();
+  await db.query(`CREATE TABLE ${table} (id int PRIMARY KEY, v text)`);
+  const make = (handler: (event: ChangeEvent) => unknown) =>
+    new PgStream({ dsn: db.dsn, slotName, logger: false, ...options })
+      .watch(table).onChange(handler);
+  const first = make(() => {});
+  await first.setup();
+  return { table, slotName, make, teardown: () => first.teardown() };
+}
+
+/** What the server holds for confirmed. */
+export async function confirmedLsn(db: Database, slotName: string): Promise<bigint> {
+  const [row] = await db.query<{ lsn: string }>(
+    "SELECT confirmed_flush_lsn::text AS lsn FROM pg_replication_slots WHERE slot_name = $1",
+    [slotName],
+  );
+  return parseLsn(row!.lsn);
+}
+
+/** Who uses the slot; null: nobody. */
+export async function walsenderPid(db: Database, slotName: string): Promise<number | null> {
+  const [row] = await db.query<{ pid: number | null }>(
+    "SELECT active_pid AS pid FROM pg_replication_slots WHERE slot_name = $1",
+    [slotName],
+  );
+  return row!.pid;
+}
+
+/** The DSN with command line options for the server's process, `-c name=value`. */
+export function withServerOptions(dsn: string, options: string): string {
+  const url = new URL(dsn);
+  // Not by searchParams, which writes a space as "+": libpq, and so we, take that for a plus.
+  if (options !== "") url.search = `options=${encodeURIComponent(options)}`;
+  return url.href;
 }
