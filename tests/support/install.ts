@@ -28,9 +28,17 @@ export interface InstalledPackage {
   version: string;
 }
 
+interface Manifest {
+  description: string;
+  /** One package, for any platform. */
+  dependencies?: Record<string, string>;
+  /** One package a platform. */
+  optionalDependencies?: Record<string, string>;
+}
+
 /**
- * Installs the package for this platform that `packages/<name>/package.json` names, unless it is
- * there. Processes that ask at the same time wait for one download.
+ * Installs the package that `packages/<name>/package.json` names, for this platform where there is one
+ * for each, unless it is there. Processes that ask at the same time wait for one download.
  *
  * @param prepare run once in the package's folder, before anybody else sees it.
  */
@@ -40,9 +48,10 @@ export async function install(
 ): Promise<InstalledPackage> {
   const manifest = JSON.parse(
     await readFile(new URL(`./packages/${name}/package.json`, import.meta.url), "utf8"),
-  ) as { description: string; optionalDependencies: Record<string, string> };
+  ) as Manifest;
+  const { dependencies = {}, optionalDependencies = {} } = manifest;
   const platform = `${process.platform}-${process.arch}`;
-  const found = Object.entries(manifest.optionalDependencies)
+  const found = Object.entries(dependencies)[0] ?? Object.entries(optionalDependencies)
     .find(([dependency]) => dependency.replace("aarch64", "arm64").endsWith(platform));
   if (found === undefined) {
     throw new Error(`${manifest.description} is not packaged for ${platform} on npm`);

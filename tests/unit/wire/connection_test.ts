@@ -600,9 +600,12 @@ describe("a query", () => {
     const controller = new AbortController();
     const { promise: cancelled, resolve: cancel } = Promise.withResolvers<Uint8Array>();
     let cancelling = false;
+    let through = false;
     const server = await serve(async (peer) => {
       if (cancelling) {
         cancel(await peer.take(16));
+        await delay(100);
+        through = true;
         peer.socket.end();
         return;
       }
@@ -619,6 +622,7 @@ describe("a query", () => {
     const { signal } = controller;
     const caught = await connection.query("SELECT", { signal }).catch((error) => error);
     assertStrictEquals(caught, reason);
+    assert(through, "a request that is still on its way could cancel the next statement");
     const request = [...int32(16), ...int32(80877102), ...int32(77), 1, 2, 3, 4];
     assertEquals(await cancelled, Uint8Array.from(request));
     await connection.query("SELECT");
