@@ -2,10 +2,10 @@
  * The publication: which tables the slot's stream carries.
  * https://www.postgresql.org/docs/current/logical-replication-publication.html
  */
-import { formatTableName } from "../table_name.ts";
+import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
-import { quoteIdentifier, quoteLiteral, quoteQualified } from "../wire/quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
 import { PublicationError } from "./errors.ts";
 import { rowsOf } from "./server.ts";
 import type { CatalogTable } from "./tables.ts";
@@ -37,6 +37,22 @@ export interface PublicationChange {
   removed: string[];
   /** What it found and left alone. */
   warnings: string[];
+}
+
+/**
+ * Checks a publication's name before any connection. The server cuts a longer one to 63 bytes in
+ * silence, and would then not find what was asked for.
+ *
+ * @throws {PublicationError} of kind `publication-name`.
+ */
+export function checkPublicationName(publicationName: string): void {
+  const bytes = new TextEncoder().encode(publicationName).length;
+  if (bytes >= 1 && bytes <= 63 && !publicationName.includes("\0")) return;
+  throw new PublicationError(`Not a publication name: ${JSON.stringify(publicationName)}`, {
+    kind: "publication-name",
+    publicationName,
+    hint: "A publication's name has 1 to 63 bytes.",
+  });
 }
 
 /** The COMMENT by which a publication says that a slot owns it. */
@@ -192,7 +208,7 @@ function privilegeHint(
   tables: readonly CatalogTable[],
 ): string {
   const publication = quoteIdentifier(names.publicationName);
-  const list = tables.map((table) => quoteQualified(table.schema, table.table)).join(", ");
+  const list = listTables(tables);
   const statement = existing === null
     ? `CREATE PUBLICATION ${publication} FOR TABLE ${list}`
     : `ALTER PUBLICATION ${publication} SET TABLE ${list}`;
@@ -239,8 +255,7 @@ async function alter(
   const statements = [];
   if (added.length > 0) statements.push(`ADD TABLE ${listTables(added)}`);
   if (owned && unwanted.length > 0) {
-    const list = unwanted.map(({ schema, table }) => quoteQualified(schema, table)).join(", ");
-    statements.push(`DROP TABLE ${list}`);
+    statements.push(`DROP TABLE ${listTables(unwanted)}`);
   }
   if (viaRoot) statements.push("SET (publish_via_partition_root = true)");
   if (statements.length > 0) {
@@ -274,6 +289,6 @@ function leftAlone(
   ];
 }
 
-function listTables(tables: readonly CatalogTable[]): string {
-  return tables.map((table) => quoteQualified(table.schema, table.table)).join(", ");
+function listTables(tables: readonly TableName[]): string {
+  return tables.map(quoteTableName).join(", ");
 }

@@ -16,6 +16,7 @@ import {
   type XLogData,
 } from "./messages.ts";
 import { identifySystem, readWalSenderTimeoutMs } from "./server.ts";
+import { checkPublicationName } from "./publication.ts";
 import { checkSlotName, slotInUse } from "./slot.ts";
 import { connectForReplication } from "./slot_manager.ts";
 
@@ -96,6 +97,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     const publicationName = options.publicationName ?? slotName;
     const { startLsn = INVALID_LSN, signal } = options;
     checkSlotName(slotName);
+    checkPublicationName(publicationName);
     const connector = options.connector ?? new Connector(options);
     const connection = await connectForReplication(connector, {
       signal,

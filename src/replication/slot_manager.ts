@@ -5,7 +5,12 @@ import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
 import { PublicationError, ReplicationError } from "./errors.ts";
-import { ownershipComment, readPublication, reconcilePublication } from "./publication.ts";
+import {
+  checkPublicationName,
+  ownershipComment,
+  readPublication,
+  reconcilePublication,
+} from "./publication.ts";
 import { checkServer, currentDatabase } from "./server.ts";
 import { checkSlot, checkSlotKind, checkSlotName, dropSlot, ensureSlot, readSlot } from "./slot.ts";
 import { checkReplicaIdentity, readTables } from "./tables.ts";
@@ -62,12 +67,13 @@ export class SlotManager {
   /**
    * Connects to nothing yet.
    *
-   * @throws {SlotError} of kind `slot-name`.
+   * @throws {SlotError} of kind `slot-name`; {PublicationError} of kind `publication-name`.
    */
   constructor(options: SlotManagerOptions = {}) {
     this.#slotName = options.slotName ?? "pgstream";
     this.#publicationName = options.publicationName ?? this.#slotName;
     checkSlotName(this.#slotName);
+    checkPublicationName(this.#publicationName);
     this.#connector = options.connector ?? new Connector(options);
     this.#tables = options.tables ?? [];
     this.#createTimeoutMs = options.createTimeoutMs ?? 60_000;

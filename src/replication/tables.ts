@@ -1,7 +1,7 @@
 /** What the catalogue says of the watched tables, and whether their changes can be published. */
-import { formatTableName, type TableName } from "../table_name.ts";
+import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
-import { quoteLiteral, quoteQualified } from "../wire/quote.ts";
+import { quoteLiteral } from "../wire/quote.ts";
 import { ReplicationError } from "./errors.ts";
 import { type Row, rowsOf } from "./server.ts";
 
@@ -263,5 +263,5 @@ function identityTrouble(
 }
 
 function alter(table: CatalogTable): string {
-  return `ALTER TABLE ${quoteQualified(table.schema, table.table)}`;
+  return `ALTER TABLE ${quoteTableName(table)}`;
 }

@@ -4,6 +4,7 @@ import { PgStreamError } from "../errors.ts";
 import type { Handle } from "../delivery/delivery.ts";
 import { formatLsn } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
+import { checkPublicationName } from "../replication/publication.ts";
 import { checkSlotName } from "../replication/slot.ts";
 import { type SetupReport, SlotManager } from "../replication/slot_manager.ts";
 import type { Sink, SinkLike } from "../sinks/sink.ts";
@@ -76,6 +77,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     this.#slotName = this.#options.slotName ?? "pgstream";
     this.#publicationName = this.#options.publicationName ?? this.#slotName;
     checkSlotName(this.#slotName);
+    checkPublicationName(this.#publicationName);
     const logger = this.#options.logger ?? consoleLogger;
     this.#logger = logger === false ? silentLogger : logger;
   }

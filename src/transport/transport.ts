@@ -1,6 +1,6 @@
 /**
  * A connection as the rest of the library sees it: bytes in, bytes out, close. Adapters of one
- * runtime family each implement it; `connectDefault` loads the one that serves Node, Deno and Bun.
+ * runtime family each implement it.
  */
 import { PgStreamError, type PgStreamErrorOptions } from "../errors.ts";
 
@@ -97,13 +97,4 @@ export function formatAddress(address: Address): string {
   if ("path" in address) return address.path;
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
   return `${host}:${address.port}`;
-}
-
-/** Opens a TCP connection or a unix socket on Node, Deno and Bun, loading the adapter when called. */
-export async function connectDefault(
-  address: Address,
-  options: TransportConnectOptions,
-): Promise<Transport> {
-  const { connect } = await import("./node.ts");
-  return connect(address, options);
 }

@@ -4,10 +4,10 @@
  */
 import { isRetryable } from "../errors.ts";
 import { type Logger, silentLogger } from "../logger.ts";
+import { connectDefault } from "../transport/default.ts";
 import {
   type Address,
   type Connect,
-  connectDefault,
   formatAddress,
   TransportError,
 } from "../transport/transport.ts";

@@ -19,11 +19,6 @@ export function quoteIdentifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** `"schema"."table"`. @throws {RangeError} where a part is empty or holds a zero byte. */
-export function quoteQualified(schema: string, table: string): string {
-  return `${quoteIdentifier(schema)}.${quoteIdentifier(table)}`;
-}
-
 /**
  * A text as an SQL literal, right whatever `standard_conforming_strings` says: with a backslash in
  * it the literal takes the form `E'…'`. Not for replication commands: see

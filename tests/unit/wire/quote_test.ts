@@ -1,17 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { test } from "node:test";
-import {
-  quoteIdentifier,
-  quoteLiteral,
-  quoteQualified,
-  quoteReplicationLiteral,
-} from "../../../src/wire/quote.ts";
+import { quoteIdentifier, quoteLiteral, quoteReplicationLiteral } from "../../../src/wire/quote.ts";
 
 test("a name cannot end its quotes", () => {
   assertEquals(quoteIdentifier("Table"), '"Table"');
   assertEquals(quoteIdentifier('We"ird, P.ub'), '"We""ird, P.ub"');
   assertEquals(quoteIdentifier('"; DROP TABLE x; --'), '"""; DROP TABLE x; --"');
-  assertEquals(quoteQualified("a.b", 'c"d'), '"a.b"."c""d"');
 });
 
 test("a literal cannot end its quotes, with or without standard_conforming_strings", () => {
@@ -24,7 +18,6 @@ test("a literal cannot end its quotes, with or without standard_conforming_strin
 test("what cannot be quoted is refused", () => {
   assertThrows(() => quoteIdentifier(""), RangeError);
   assertThrows(() => quoteIdentifier("a\0b"), RangeError);
-  assertThrows(() => quoteQualified("a", ""), RangeError);
   assertThrows(() => quoteLiteral("a\0b"), RangeError);
   assertThrows(() => quoteReplicationLiteral("\0"), RangeError);
 });
