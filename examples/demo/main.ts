@@ -15,7 +15,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type Embedder, EMBEDDING_DIMENSIONS, loadEmbedder } from "../../tests/support/embedder.ts";
+import { embed, EMBEDDING_DIMENSIONS } from "../embed.ts";
 import {
   showAnswers,
   showChange,
@@ -77,12 +77,7 @@ function readOptions(): Options | "help" {
 class Follower {
   /** From each change's commit until it could be searched. */
   readonly latencies: number[] = [];
-  readonly #embed: Embedder;
   readonly #stored = new Set<string>();
-
-  constructor(embed: Embedder) {
-    this.#embed = embed;
-  }
 
   /** Handles one event. */
   async follow(event: ChangeEvent<Page>, sink: Sink): Promise<void> {
@@ -106,12 +101,12 @@ class Follower {
     }
     const { content } = event.row;
     if (content === undefined) return "text unchanged, vector kept";
-    const [vector] = await this.#embed([content]);
+    const vector = await embed(content);
     if (event.oldKey !== null) {
       await sink.delete(event.oldKey);
       this.#stored.delete(event.oldKey);
     }
-    await sink.upsert({ id: event.key, vector: vector!, payload: { content } });
+    await sink.upsert({ id: event.key, vector, payload: { content } });
     this.#stored.add(event.key);
     if (event.oldKey !== null) return `moved from "${event.oldKey}"`;
     return event.operation === "insert" ? "embedded, stored" : "embedded again, replaced";
@@ -133,10 +128,10 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
     showReady(store.name, store.place);
     signal.throwIfAborted();
 
-    const embed = await loadEmbedder();
+    await embed("The first text takes several times as long as any other.");
     showReady("embedding model", `${EMBEDDING_DIMENSIONS} dimensions, in this process, offline`);
 
-    const follower = new Follower(embed);
+    const follower = new Follower();
     const stream = new PgStream({ dsn: source.dsn, slotName: source.slotName });
     stream.watch(source.table);
     stream.sink(store.sink);
@@ -150,10 +145,10 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
     running.catch(() => {});
     showReady("stream", `slot and publication ${source.slotName}`);
 
-    const told = tellStory({ source, store, embed, follower, signal });
+    const told = tellStory({ source, store, follower, signal });
     await Promise.race([told, running.then(() => told)]);
     if (options.keep) {
-      await Promise.race([running, keepGoing({ source, store, embed, signal })]);
+      await Promise.race([running, keepGoing({ source, store, signal })]);
     }
     await stream.stop();
     await running;
@@ -168,7 +163,6 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
 interface Scene {
   source: Source;
   store: Store;
-  embed: Embedder;
   signal: AbortSignal;
 }
 
@@ -204,9 +198,8 @@ async function commitAndFollow(
   }
 }
 
-async function ask(question: string, { store, embed }: Scene): Promise<void> {
-  const [vector] = await embed([question]);
-  const hits = await store.sink.search(vector!, { limit: 3 });
+async function ask(question: string, { store }: Scene): Promise<void> {
+  const hits = await store.sink.search(await embed(question), { limit: 3 });
   showAnswers(
     question,
     hits.map(({ id, score, payload }) => ({ id, score, text: String(payload.content) })),
