@@ -15,6 +15,8 @@ export interface CatalogTable extends TableName {
   replicaIdentity: "default" | "nothing" | "full" | "index";
   /** Columns of the primary key, in the key's order; none where there is no primary key. */
   primaryKey: readonly string[];
+  /** All columns in the table's order; none where one was ever dropped, which moves those after it. */
+  columns: readonly string[];
   /** Columns of the index that REPLICA IDENTITY USING INDEX names; none otherwise. */
   identityIndex: readonly string[];
   /** Generated columns, which are not published before PostgreSQL 18, nor there unless asked for. */
@@ -63,7 +65,10 @@ export async function readTables(
       `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,
         ${indexColumns("i.indisprimary", version)} AS primary_key,
         ${indexColumns("i.indisreplident", version)} AS identity_index,
-        ${generated} AS generated
+        ${generated} AS generated,
+        (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0
+          HAVING NOT pg_catalog.bool_or(a.attisdropped)) AS columns
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       WHERE ${wanted.join(" OR ")}`,
       { signal },
@@ -99,6 +104,7 @@ async function describe(
     partitioned,
     replicaIdentity: IDENTITY[row.relreplident as keyof typeof IDENTITY],
     primaryKey: JSON.parse(row.primary_key ?? "[]"),
+    columns: JSON.parse(row.columns ?? "[]"),
     identityIndex: JSON.parse(row.identity_index ?? "[]"),
     generated: JSON.parse(row.generated ?? "[]"),
     partitionsWithoutIdentity: partitioned

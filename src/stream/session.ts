@@ -220,9 +220,8 @@ export class Session {
         { schema: relation.schema, table: relation.name },
       ]);
       this.#tables.set(table!.oid, table!);
-      if (table!.oid === relation.oid && fits(table!.primaryKey, relation)) {
-        return table!.primaryKey;
-      }
+      const primaryKey = table!.oid === relation.oid ? primaryKeyIn(table!, relation) : null;
+      if (primaryKey !== null) return primaryKey;
     } catch (error) {
       // Dropped since: what is left of its changes is known by its replica identity.
       if (!(error instanceof ReplicationError)) throw error;
@@ -244,6 +243,22 @@ function outOfPlace(type: string, where: "inside" | "outside"): DeliveryError {
     kind: "transaction-order",
     hint: "Start again: what is not confirmed comes once more.",
   });
+}
+
+/**
+ * The primary key under the names that its columns had when the change was written, or null. Where no
+ * column was ever dropped, a renamed one is known by its place: columns are only added at the end.
+ */
+function primaryKeyIn(table: CatalogTable, relation: Relation): readonly string[] | null {
+  if (fits(table.primaryKey, relation)) return table.primaryKey;
+  const names = relation.columns.map((column) => column.name);
+  // A column list, or generated columns, leave out columns in the middle: then places tell nothing.
+  const aligned = names.length <= table.columns.length && table.generated.length === 0 &&
+    names.every((name, place) => !table.columns.includes(name) || table.columns[place] === name);
+  if (!aligned) return null;
+  const then = table.primaryKey.map((column) => names[table.columns.indexOf(column)]);
+  if (then.some((name) => name === undefined)) return null;
+  return fits(then as string[], relation) ? then as string[] : null;
 }
 
 /** True where this can have been the relation's primary key when the change was written. */

@@ -142,7 +142,7 @@ for (const major of testMajors(18, 17, 14)) {
             unchanged,
             oldRow: { code: "a" },
           }),
-          deleted("toast_code", "b", { code: "b" }),
+          deleted("toast_code", '{"code":"b"}', { code: "b" }),
         );
         const warnings = logger.lines.filter((line) => line.startsWith("warn")).join("\n");
         assertStringIncludes(warnings, "public.toast_code");

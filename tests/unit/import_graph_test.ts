@@ -31,7 +31,8 @@ const ROOMS: Record<string, Room> = {
   pgoutput: { imports: [], leaves: ["bytes.ts", "errors.ts"] },
   values: { imports: [] },
   transport: { imports: [] },
-  wire: { imports: ["transport/transport.ts"] },
+  // The interface, and what finds its adapter: never an adapter.
+  wire: { imports: ["transport/transport.ts", "transport/default.ts"] },
   replication: { imports: ["wire"] },
   inspect: { imports: ["wire", "replication"] },
   delivery: { imports: ["pgoutput", "values"] },

@@ -9,6 +9,7 @@ const GOOD: Slot = {
   activePid: null,
   twoPhase: false,
   confirmedFlushLsn: 1n,
+  creating: false,
   invalidated: null,
 };
 

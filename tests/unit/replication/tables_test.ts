@@ -11,6 +11,7 @@ function tableOf(fields: Partial<CatalogTable> = {}): CatalogTable {
     partitioned: false,
     replicaIdentity: "default",
     primaryKey: ["id"],
+    columns: ["id"],
     identityIndex: [],
     generated: [],
     partitionsWithoutIdentity: [],
