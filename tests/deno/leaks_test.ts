@@ -1,0 +1,99 @@
+/**
+ * Nothing is left open: Deno fails a test that ends with a socket, a timer or a promise of its own
+ * still under way. Only `Deno.test` looks, so these few run on Deno alone.
+ */
+
+import { assertEquals, assertRejects } from "@std/assert";
+import { MemorySink, PgStream, PgStreamError, ReplicationStream, SlotManager } from "../../mod.ts";
+import { type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
+import { uniqueName, until } from "../support/streams.ts";
+
+let source: TestPostgres;
+
+// The server and its pool outlive each test, and are not what is looked at.
+Deno.test.beforeAll(async () => {
+  source = await testPostgres();
+  await source.query("CREATE TABLE documents (id bigint PRIMARY KEY, content text)");
+});
+Deno.test.afterAll(() => source.stop());
+
+Deno.test("a stream leaves nothing behind when it is stopped", async () => {
+  const slotName = uniqueName("leaks");
+  const stream = new PgStream({ dsn: source.dsn, slotName, logger: false });
+  const sink = new MemorySink();
+  stream.watch("documents").sink(sink);
+  stream.onChange(async (event, sink) => {
+    if (event.operation === "insert") await sink.upsert({ id: event.key, vector: [1] });
+  });
+  await stream.setup();
+  const running = stream.start();
+  await insertBesides(source.dsn);
+  await until("the row to arrive", () => sink.size > 0);
+  await stream.stop();
+  await running;
+  await stream.teardown();
+});
+
+Deno.test("a stream leaves nothing behind when its handler fails", async () => {
+  const slotName = uniqueName("leaks");
+  const stream = new PgStream({ dsn: source.dsn, slotName, logger: false });
+  stream.watch("documents").onChange(() => {
+    throw new Error("on purpose");
+  });
+  await stream.setup();
+  const running = stream.start();
+  const failed = assertRejects(() => running, PgStreamError);
+  await insertBesides(source.dsn);
+  assertEquals((await failed).kind, "handler-failed");
+  await stream.teardown();
+});
+
+Deno.test("an abort while connecting leaves nothing behind", async () => {
+  const slotName = uniqueName("leaks");
+  for (const delayMs of [0, 1, 3, 10]) {
+    const stream = new PgStream({ dsn: source.dsn, slotName, logger: false });
+    stream.watch("documents").onChange(() => {});
+    const controller = new AbortController();
+    const running = stream.start({ signal: controller.signal }).catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    controller.abort();
+    await running;
+  }
+});
+
+Deno.test("a server that is not there, or refuses, leaves nothing behind", async () => {
+  const refused = new PgStream({ dsn: "postgresql://u:p@127.0.0.1:1/db", logger: false });
+  refused.watch("documents").onChange(() => {});
+  await assertRejects(() => refused.setup(), PgStreamError);
+  await assertRejects(() => refused.start(), PgStreamError);
+  const missing = new PgStream({ dsn: source.dsn, slotName: uniqueName("leaks"), logger: false });
+  missing.watch("documents").onChange(() => {});
+  await assertRejects(() => missing.start(), PgStreamError);
+});
+
+Deno.test("a loop over XLogData that is left leaves nothing behind", async () => {
+  const slotName = uniqueName("leaks");
+  const slots = new SlotManager({ dsn: source.dsn, slotName, tables: ["documents"] });
+  await slots.setup();
+  await insertBesides(source.dsn);
+  const stream = await ReplicationStream.open({ dsn: source.dsn, slotName });
+  for await (const { data } of stream) {
+    if (data[0] === "C".charCodeAt(0)) break;
+  }
+  await slots.teardown();
+});
+
+/** From a process of its own: the pool of `source` would be taken for a leak of the test. */
+async function insertBesides(dsn: string): Promise<void> {
+  const code = `
+    import postgres from "postgres";
+    const sql = postgres(${JSON.stringify(dsn)}, { max: 1 });
+    await sql\`INSERT INTO documents VALUES (\${Math.floor(Math.random() * 2 ** 48)}, 'text')\`;
+    await sql.end();`;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--ext=ts", code],
+    cwd: new URL("../..", import.meta.url),
+    stderr: "inherit",
+  });
+  assertEquals((await child.output()).code, 0);
+}
