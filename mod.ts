@@ -50,6 +50,7 @@ export type {
 export { MemorySink, type StoredPoint } from "./src/sinks/memory.ts";
 export {
   type PointId,
+  pointIdText,
   type SearchHit,
   Sink,
   SinkError,
@@ -95,6 +96,12 @@ export {
 
 export { DeliveryError, HandlerError } from "./src/delivery/errors.ts";
 export type { ConnectorOptions } from "./src/wire/connector.ts";
+export {
+  ProtocolError,
+  WireError,
+  type WireErrorKind,
+  type WireErrorOptions,
+} from "./src/wire/errors.ts";
 export {
   PostgresError,
   type PostgresErrorKind,

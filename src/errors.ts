@@ -18,16 +18,25 @@ export class PgStreamError extends Error {
   override name: string = "PgStreamError";
   /** For programs, e.g. `"slot-in-use"`, `"publication-missing"`, `"handler-failed"`. */
   readonly kind: string;
-  /** The way out, for people: the statement to run, the option to set. */
+  /** The way out, for people: the statement to run, the option to set. The message ends with it. */
   declare readonly hint?: string;
+  /** The message without the hint. */
+  declare readonly summary: string;
   /** True where the same call may succeed later with nothing changed. */
   readonly retryable: boolean;
 
-  /** Thrown by a derived class. @param message names the thing; the way out is `options.hint`. */
+  /** An error whose message names the thing, followed by the way out, which is `options.hint`. */
   constructor(message: string, options: PgStreamErrorOptions) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.kind = options.kind;
-    if (options.hint !== undefined) this.hint = options.hint;
+    const { kind, hint, cause } = options;
+    // Whoever prints an error prints its message; of the rest, some runtimes and loggers show nothing.
+    super(
+      hint === undefined ? message : `${message}. ${hint}`,
+      cause === undefined ? {} : { cause },
+    );
+    this.kind = kind;
+    // Not enumerable: whoever prints the fields too would print the same words again.
+    Object.defineProperty(this, "summary", { value: message });
+    if (hint !== undefined) Object.defineProperty(this, "hint", { value: hint });
     this.retryable = options.retryable ?? false;
   }
 }

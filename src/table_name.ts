@@ -36,8 +36,13 @@ export function formatTableName({ schema, table }: TableName): string {
   return `${formatPart(schema)}.${formatPart(table)}`;
 }
 
-/** Writes a name for SQL, each part in double quotes: `"blog"."articles"`. */
+/**
+ * Writes a name for SQL, each part in double quotes: `"blog"."articles"`.
+ *
+ * @throws {RangeError} where a part holds a zero byte, at which a server would end the statement.
+ */
 export function quoteTableName({ schema, table }: TableName): string {
+  if (`${schema}${table}`.includes("\0")) throw new RangeError("A table's name holds a zero byte");
   return `"${schema.replaceAll('"', '""')}"."${table.replaceAll('"', '""')}"`;
 }
 

@@ -101,6 +101,11 @@ class Follower {
     }
     const { content } = event.row;
     if (content === undefined) return "text unchanged, vector kept";
+    if (!content) {
+      await sink.delete(event.oldKey ?? event.key);
+      this.#stored.delete(event.oldKey ?? event.key);
+      return "no text, no vector";
+    }
     const vector = await embed(content);
     if (event.oldKey !== null) {
       await sink.delete(event.oldKey);
@@ -226,9 +231,8 @@ async function keepGoing(scene: Scene): Promise<void> {
 
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const hint = error instanceof PgStreamError ? error.hint : undefined;
-  const cause = error instanceof PgStreamError && error.kind === "handler-failed" && error.cause;
-  return [error.message, cause ? describe(cause) : undefined, hint].filter(Boolean).join(". ");
+  const failed = error instanceof PgStreamError && error.kind === "handler-failed";
+  return failed ? `${error.summary}. ${describe(error.cause)}` : error.message;
 }
 
 /** Ctrl+C stops and cleans up; a second one does not wait for that. */

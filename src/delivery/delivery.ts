@@ -41,6 +41,7 @@ export class Delivery {
   #wakeConsumer: (() => void) | null = null;
   #room: PromiseWithResolvers<void> | null = null;
   #ended = false;
+  #abandoned = false;
 
   constructor(options: DeliveryOptions) {
     this.#options = { now: () => performance.now(), ...options };
@@ -51,7 +52,7 @@ export class Delivery {
     return this.#bytes;
   }
 
-  /** Queues an event. Look at `room()` before the next one. @param bytes its size on the wire. */
+  /** Queues an event. Look at `room()` before the next one. @param bytes what it holds in memory. */
   offer(event: ChangeEvent, bytes: number, transaction: TrackedTransaction): void {
     const cost = bytes + EVENT_OVERHEAD_BYTES;
     this.#queue.push({ event, transaction, bytes: cost });
@@ -102,6 +103,7 @@ export class Delivery {
           if (signal.aborted) return;
           throw new HandlerError(next.event, cause);
         }
+        if (this.#abandoned) return;
         this.#shift(next);
         frontier.handled(next.transaction);
         onHandled(next.event);
@@ -114,6 +116,11 @@ export class Delivery {
       signal.removeEventListener("abort", end);
       end();
     }
+  }
+
+  /** Nobody waits for the event in hand any more: when it is finished, that counts for nothing. */
+  abandon(): void {
+    this.#abandoned = true;
   }
 
   #filled(): Promise<void> {

@@ -12,7 +12,7 @@ import {
   type TupleValue,
   type Update,
 } from "../pgoutput/mod.ts";
-import { formatTableName, quoteTableName } from "../table_name.ts";
+import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
 import { DeliveryError } from "./errors.ts";
 
 /** A change of rows: what may come between Begin and Commit and becomes events. */
@@ -20,25 +20,29 @@ export type ChangeMessage = Insert | Update | Delete | Truncate;
 
 const NOTHING_UNCHANGED: readonly string[] = Object.freeze([]);
 
+/** What events say of a relation's table. */
+export interface EventTable {
+  /** The name that events carry. */
+  name: TableName;
+  /** Columns of the primary key in the key's order; none where it has none. */
+  primaryKey: readonly string[];
+}
+
 /**
  * Builds the events of one stream. Relations are declared as they come; those that are not watched
  * give no event, yet count in the ordinals, so that `(lsn, ordinal)` means the same to every consumer.
  */
 export class EventBuilder {
-  /** Primary key columns by relation OID; null: not watched. */
-  readonly #primaryKeys = new Map<number, readonly string[] | null>();
+  /** By relation OID; null: not watched. */
+  readonly #tables = new Map<number, EventTable | null>();
   #lsn = "";
   #commitTime = new Date(0);
   #xid = 0;
   #ordinal = 0;
 
-  /**
-   * A relation as it is from here on.
-   *
-   * @param primaryKey its columns in the key's order, none where it has none; null: not watched
-   */
-  declare(relation: Relation, primaryKey: readonly string[] | null): void {
-    this.#primaryKeys.set(relation.oid, primaryKey);
+  /** A relation as it is from here on. @param table null where it is not watched. */
+  declare(relation: Relation, table: EventTable | null): void {
+    this.#tables.set(relation.oid, table);
   }
 
   /** A transaction begins. Its Begin already tells the LSN of its commit record. */
@@ -54,20 +58,22 @@ export class EventBuilder {
     if (message.type === "truncate") {
       return message.relations.flatMap((relation) => {
         const ordinal = this.#ordinal++;
-        return this.#watched(relation) ? [this.#truncate(relation, ordinal)] : [];
+        const table = this.#tables.get(relation.oid) ?? null;
+        return table === null ? [] : [this.#truncate(table, ordinal)];
       });
     }
     const ordinal = this.#ordinal++;
-    return this.#watched(message.relation) ? [this.#rowChange(message, ordinal)] : [];
+    const table = this.#tables.get(message.relation.oid) ?? null;
+    return table === null ? [] : [this.#rowChange(message, table, ordinal)];
   }
 
-  #watched(relation: Relation): boolean {
-    return (this.#primaryKeys.get(relation.oid) ?? null) !== null;
-  }
-
-  #rowChange(message: Insert | Update | Delete, ordinal: number): ChangeEvent {
+  #rowChange(
+    message: Insert | Update | Delete,
+    { name, primaryKey }: EventTable,
+    ordinal: number,
+  ): ChangeEvent {
     const { relation } = message;
-    const base = this.#base(relation, ordinal);
+    const base = this.#base(name, ordinal);
     switch (message.type) {
       case "insert":
         return {
@@ -75,14 +81,14 @@ export class EventBuilder {
           ...base,
           row: message.row,
           oldRow: null,
-          key: this.#key(relation, message.row),
+          key: keyOf(relation, primaryKey, message.row),
           oldKey: null,
           unchanged: message.unchanged,
           backfill: false,
         };
       case "update": {
-        const key = this.#key(relation, message.row);
-        const oldKey = message.oldRow === null ? null : this.#oldKey(relation, message.oldRow);
+        const key = keyOf(relation, primaryKey, message.row);
+        const oldKey = message.oldRow && oldKeyOf(relation, primaryKey, message.oldRow);
         return {
           operation: "update",
           ...base,
@@ -100,7 +106,7 @@ export class EventBuilder {
           ...base,
           row: message.oldRow,
           oldRow: message.oldRow,
-          key: this.#key(relation, message.oldRow),
+          key: keyOf(relation, primaryKey, message.oldRow),
           oldKey: null,
           unchanged: NOTHING_UNCHANGED,
           backfill: false,
@@ -108,10 +114,10 @@ export class EventBuilder {
     }
   }
 
-  #truncate(relation: Relation, ordinal: number): ChangeEvent {
+  #truncate({ name }: EventTable, ordinal: number): ChangeEvent {
     return {
       operation: "truncate",
-      ...this.#base(relation, ordinal),
+      ...this.#base(name, ordinal),
       row: Object.create(null) as Record<string, never>,
       oldRow: null,
       key: null,
@@ -121,38 +127,54 @@ export class EventBuilder {
     };
   }
 
-  #base(relation: Relation, ordinal: number) {
+  #base({ schema, table }: TableName, ordinal: number) {
     return {
-      schema: relation.schema,
-      table: relation.name,
+      schema,
+      table,
       lsn: this.#lsn,
       ordinal,
       commitTime: this.#commitTime,
       xid: this.#xid,
     };
   }
+}
 
-  /**
-   * The primary key's text; of a table that has none, that of its replica identity. Where the server
-   * sent only the columns of an index that lacks the primary key (a DELETE under USING INDEX), these
-   * by name, so that the text is never another row's key.
-   */
-  #key(relation: Relation, row: Row): string {
-    const has = (column: string) => row[column] !== undefined;
-    const primaryKey = this.#primaryKeys.get(relation.oid) ?? [];
-    if (primaryKey.length > 0 && primaryKey.every(has)) return keyText(primaryKey, row);
-    const identity = relation.columns.filter((column) => column.key).map((column) => column.name);
-    if (identity.length === 0 || !identity.every(has)) throw keyMissing(relation);
-    if (primaryKey.length === 0) return keyText(identity, row);
-    return JSON.stringify(Object.fromEntries(identity.map((column) => [column, row[column]])));
-  }
+/** What the rows of a change take in memory beside its text, roughly: names, strings, slots. */
+const VALUE_BYTES = 64;
 
-  /** The key of a row before its update, where the server sent the columns that tell. */
-  #oldKey(relation: Relation, oldRow: Row): string | null {
-    const primaryKey = this.#primaryKeys.get(relation.oid) ?? [];
-    if (primaryKey.some((column) => oldRow[column] === undefined)) return null;
-    return this.#key(relation, oldRow);
+/** What a change holds while it is queued. @param wireBytes the length of its message. */
+export function heldBytes(message: ChangeMessage, wireBytes: number): number {
+  switch (message.type) {
+    case "truncate":
+      return wireBytes;
+    case "insert":
+    case "delete":
+      return wireBytes + message.relation.columns.length * VALUE_BYTES;
+    case "update": {
+      const rows = message.oldRow === null ? 1 : 2;
+      return wireBytes + message.relation.columns.length * VALUE_BYTES * rows;
+    }
   }
+}
+
+/**
+ * The primary key's text; of a table that has none, that of its replica identity. Where the server sent
+ * only the columns of an index that lacks the primary key (a DELETE under USING INDEX), these by name,
+ * so that the text is never another row's key.
+ */
+function keyOf(relation: Relation, primaryKey: readonly string[], row: Row): string {
+  const has = (column: string) => row[column] !== undefined;
+  if (primaryKey.length > 0 && primaryKey.every(has)) return keyText(primaryKey, row);
+  const identity = relation.columns.filter((column) => column.key).map((column) => column.name);
+  if (identity.length === 0 || !identity.every(has)) throw keyMissing(relation);
+  if (primaryKey.length === 0) return keyText(identity, row);
+  return JSON.stringify(Object.fromEntries(identity.map((column) => [column, row[column]])));
+}
+
+/** The key of a row before its update, where the server sent the columns that tell. */
+function oldKeyOf(relation: Relation, primaryKey: readonly string[], oldRow: Row): string | null {
+  if (primaryKey.some((column) => oldRow[column] === undefined)) return null;
+  return keyOf(relation, primaryKey, oldRow);
 }
 
 /** One value as its text; several, or a NULL, as a JSON array, which no other row's key equals. */
@@ -171,6 +193,7 @@ function keyMissing(relation: Relation): DeliveryError {
   return new DeliveryError(`The server sent a row of ${formatTableName(name)} without its key`, {
     kind: "key-missing",
     hint: "Give the table a primary key, or run: " +
-      `ALTER TABLE ${quoteTableName(name)} REPLICA IDENTITY FULL;`,
+      `ALTER TABLE ${quoteTableName(name)} REPLICA IDENTITY FULL; ` +
+      "Changes that are written already stay without: to get past them, teardown() and setup().",
   });
 }

@@ -28,6 +28,14 @@ export interface Publication {
   comment: string | null;
 }
 
+/** Who is to use a publication. */
+export interface PublicationUse {
+  publicationName: string;
+  slotName: string;
+  /** The walsender that streams from the slot now, perhaps with another watch list; null: none. */
+  slotActivePid: number | null;
+}
+
 /** What `reconcilePublication` did. */
 export interface PublicationChange {
   publication: "created" | "altered" | "found";
@@ -57,7 +65,16 @@ export function checkPublicationName(publicationName: string): void {
 
 /** The COMMENT by which a publication says that a slot owns it. */
 export function ownershipComment(slotName: string): string {
-  return `pgstream: owned by slot ${slotName}`;
+  return `${OWNED_BY}${slotName}`;
+}
+
+const OWNED_BY = "pgstream: owned by slot ";
+/** The COMMENT of a publication that more than one slot reads: nobody removes tables from it. */
+const SHARED = "pgstream: shared by several slots";
+
+/** The slot that may remove tables from the publication; null where none may. */
+function ownerOf({ comment }: Publication): string | null {
+  return comment?.startsWith(OWNED_BY) ? comment.slice(OWNED_BY.length) : null;
 }
 
 /** Looks a publication up; null where there is none. */
@@ -156,14 +173,15 @@ const MEETINGS = 5;
 
 /**
  * Makes the publication carry the tables: creates it, adds what is missing, and removes what is not
- * wanted any more where this slot owns it. A publication of somebody else's keeps its other tables.
+ * wanted any more where this slot owns it and nobody streams from it. A publication of somebody else's
+ * keeps its other tables.
  *
  * @throws {PublicationError} of kind `publication-privilege` where the role may not do what is needed;
  * `publication-partition-root` where somebody else's would have to be switched over.
  */
 export async function reconcilePublication(
   connection: Connection,
-  names: { publicationName: string; slotName: string },
+  names: PublicationUse,
   tables: readonly CatalogTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
@@ -179,7 +197,7 @@ export async function reconcilePublication(
 
 async function reconcileOnce(
   connection: Connection,
-  names: { publicationName: string; slotName: string },
+  names: PublicationUse,
   tables: readonly CatalogTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
@@ -191,7 +209,7 @@ async function reconcileOnce(
     if (!(error instanceof PostgresError) || error.code !== "42501") throw error;
     throw new PublicationError(
       `Cannot ${existing === null ? "create" : "alter"} publication ` +
-        `"${names.publicationName}": ${error.message}`,
+        `"${names.publicationName}": ${error.summary}`,
       {
         kind: "publication-privilege",
         publicationName: names.publicationName,
@@ -203,7 +221,7 @@ async function reconcileOnce(
 }
 
 function privilegeHint(
-  names: { publicationName: string; slotName: string },
+  names: PublicationUse,
   existing: Publication | null,
   tables: readonly CatalogTable[],
 ): string {
@@ -219,7 +237,7 @@ function privilegeHint(
 
 async function create(
   connection: Connection,
-  { publicationName, slotName }: { publicationName: string; slotName: string },
+  { publicationName, slotName }: PublicationUse,
   tables: readonly CatalogTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
@@ -238,13 +256,14 @@ async function create(
 
 async function alter(
   connection: Connection,
-  { publicationName, slotName }: { publicationName: string; slotName: string },
+  { publicationName, slotName, slotActivePid }: PublicationUse,
   existing: Publication,
   tables: readonly CatalogTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
   const publication = quoteIdentifier(publicationName);
-  const owned = existing.comment === ownershipComment(slotName);
+  const owner = ownerOf(existing);
+  const owned = owner === slotName;
   const wanted = new Set(tables.map((table) => table.oid));
   const added = unpublishedTables(existing, tables);
   const unwanted = existing.tables.filter((table) => !wanted.has(table.oid));
@@ -254,21 +273,32 @@ async function alter(
 
   const statements = [];
   if (added.length > 0) statements.push(`ADD TABLE ${listTables(added)}`);
-  if (owned && unwanted.length > 0) {
-    statements.push(`DROP TABLE ${listTables(unwanted)}`);
-  }
+  const removed = owned && slotActivePid === null ? unwanted : [];
+  if (removed.length > 0) statements.push(`DROP TABLE ${listTables(removed)}`);
   if (viaRoot) statements.push("SET (publish_via_partition_root = true)");
-  if (statements.length > 0) {
+  const sql = statements.map((statement) => `ALTER PUBLICATION ${publication} ${statement}`);
+  // Else the setup() of the slot that it was made for would take our tables out of it again.
+  const shared = owner !== null && !owned;
+  if (shared) sql.push(`COMMENT ON PUBLICATION ${publication} IS ${quoteLiteral(SHARED)}`);
+  let altered = sql.length > 0;
+  try {
     // One string is one transaction: the publication is never seen half altered.
-    const sql = statements.map((statement) => `ALTER PUBLICATION ${publication} ${statement}`);
-    await connection.query(sql.join("; "), { signal });
+    if (altered) await connection.query(sql.join("; "), { signal });
+  } catch (error) {
+    // Who may only read it may use it all the same, though not call it shared.
+    const marking = shared && statements.length === 0;
+    if (!(marking && error instanceof PostgresError && error.code === "42501")) throw error;
+    altered = false;
   }
   return {
-    publication: statements.length > 0 ? "altered" : "found",
+    publication: altered ? "altered" : "found",
     added: added.map(formatTableName),
-    removed: owned ? unwanted.map(formatTableName) : [],
+    removed: removed.map(formatTableName),
     warnings: [
-      ...leftAlone(publicationName, slotName, owned ? [] : unwanted),
+      ...shared ? [sharedWarning(publicationName, owner, altered)] : [],
+      ...removed.length < unwanted.length
+        ? [leftAlone(publicationName, unwanted, owned ? slotActivePid : null)]
+        : [],
       ...existing.unpublished.map((operation) =>
         `Publication "${publicationName}" does not publish ${operation}: no such event will come. ` +
         `Run: ALTER PUBLICATION ${publication} SET (publish = 'insert, update, delete, truncate');`
@@ -277,16 +307,27 @@ async function alter(
   };
 }
 
+function sharedWarning(publicationName: string, owner: string, marked: boolean): string {
+  return `Publication "${publicationName}" was made for slot "${owner}"` +
+    (marked
+      ? " and is shared from now on: neither slot's setup() removes tables from it"
+      : ", whose setup() may remove tables from it: this role may not mark it as shared") +
+    ". A publicationName for each slot keeps them apart.";
+}
+
 function leftAlone(
   publicationName: string,
-  slotName: string,
-  unwanted: Publication["tables"],
-): string[] {
-  if (unwanted.length === 0) return [];
-  return [
-    `Publication "${publicationName}" also has ${unwanted.map(formatTableName).join(", ")}, not ` +
-    `watched here. They stay, since its COMMENT does not say "${ownershipComment(slotName)}".`,
-  ];
+  tables: Publication["tables"],
+  slotActivePid: number | null,
+): string {
+  const why = slotActivePid === null
+    ? "its COMMENT does not say that this slot alone owns it"
+    : `the slot is in use by PID ${slotActivePid}, which may watch them; setup() while nothing ` +
+      "streams removes them";
+  return `Publication "${publicationName}" also has ${
+    tables.map(formatTableName).join(", ")
+  }, not ` +
+    `watched here. They stay: ${why}.`;
 }
 
 function listTables(tables: readonly TableName[]): string {

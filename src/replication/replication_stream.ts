@@ -17,8 +17,8 @@ import {
 } from "./messages.ts";
 import { identifySystem, readWalSenderTimeoutMs } from "./server.ts";
 import { checkPublicationName } from "./publication.ts";
-import { checkSlotName, slotInUse } from "./slot.ts";
-import { connectForReplication } from "./slot_manager.ts";
+import { checkSlotName, slotInUse, slotMissing } from "./slot.ts";
+import { connectForReplication } from "./connect.ts";
 
 /** Status updates go out at least this often. */
 const LONGEST_STATUS_INTERVAL_MS = 10_000;
@@ -98,6 +98,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     const { startLsn = INVALID_LSN, signal } = options;
     checkSlotName(slotName);
     checkPublicationName(publicationName);
+    const lsn = toLsn(startLsn);
     const connector = options.connector ?? new Connector(options);
     const connection = await connectForReplication(connector, {
       signal,
@@ -107,7 +108,6 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       // Whatever the role, the database or the DSN says: the warning that is waited for has to come.
       await connection.query("SET client_min_messages = 'warning'", { signal });
       const timeoutMs = await readWalSenderTimeoutMs(connection, signal);
-      const lsn = typeof startLsn === "string" ? parseLsn(startLsn) : startLsn;
       const { walLsn } = await identifySystem(connection, signal);
       if (lsn > walLsn) throw beyondServer(slotName, lsn, walLsn);
       const copy = await startReplication(connection, { slotName, publicationName, lsn, signal });
@@ -166,10 +166,10 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    * commit's `endLsn`, never a row's LSN. Going back has no effect.
    *
    * @throws {ReplicationError} of kind `lsn-not-received` for a position beyond what was received:
-   * the server would believe it, and skip what comes in between.
+   * the server would believe it, and skip what comes in between; `invalid-lsn`.
    */
   acknowledge(lsn: Lsn | string): void {
-    const position = typeof lsn === "string" ? parseLsn(lsn) : lsn;
+    const position = toLsn(lsn);
     if (position <= this.#acknowledgedLsn) return;
     if (position > this.#receivedLsn) {
       throw new ReplicationError(
@@ -252,6 +252,20 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   }
 }
 
+/** @throws {ReplicationError} of kind `invalid-lsn`. */
+function toLsn(lsn: Lsn | string): Lsn {
+  if (typeof lsn === "bigint") return lsn;
+  try {
+    return parseLsn(lsn);
+  } catch (cause) {
+    throw new ReplicationError((cause as RangeError).message, {
+      kind: "invalid-lsn",
+      hint: 'Write it as Postgres does: "16/B374D848".',
+      cause,
+    });
+  }
+}
+
 /** The smaller of 10 s and a third of the server's timeout; a timeout of 0 is none. */
 export function statusIntervalMs(walSenderTimeoutMs: number): number {
   if (walSenderTimeoutMs === 0) return LONGEST_STATUS_INTERVAL_MS;
@@ -278,12 +292,7 @@ async function startReplication(
     if (!(error instanceof PostgresError)) throw error;
     if (error.code === "55006") throw await slotInUse(connection, slotName, error);
     if (error.code === "42704") {
-      throw new SlotError(`Slot "${slotName}" does not exist`, {
-        kind: "slot-missing",
-        slotName,
-        hint: "Run setup() first. If it was there before, changes since then were missed.",
-        cause: error,
-      });
+      throw slotMissing(slotName, error);
     }
     throw error;
   }

@@ -7,11 +7,11 @@ import { ReplicationError } from "./errors.ts";
 /** The oldest server that has logical replication with pgoutput. */
 const OLDEST_VERSION = 100000;
 
-/** A row by its column names. */
-export type Row = Record<string, string | null>;
+/** A row of the catalogue by its column names. */
+export type CatalogRow = Record<string, string | null>;
 
 /** The rows of a result by column name, for queries of ours whose columns have sane names. */
-export function rowsOf(result: QueryResult): Row[] {
+export function rowsOf(result: QueryResult): CatalogRow[] {
   return result.rows.map((values) =>
     Object.fromEntries(result.fields.map((field, index) => [field.name, values[index] ?? null]))
   );

@@ -177,7 +177,9 @@ async function createSlot(
 ): Promise<boolean> {
   try {
     // The function instead of CREATE_REPLICATION_SLOT: it obeys statement_timeout.
-    await connection.query(`SET statement_timeout = ${Math.ceil(timeoutMs)}`, { signal });
+    // 0 is no timeout; more than 31 bits is nothing that the server takes.
+    const timeout = timeoutMs < 2 ** 31 ? Math.ceil(timeoutMs) : 0;
+    await connection.query(`SET statement_timeout = ${timeout}`, { signal });
     await connection.query(
       `SELECT pg_catalog.pg_create_logical_replication_slot(${quoteLiteral(slotName)}, ` +
         `${quoteLiteral(OUTPUT_PLUGIN)})`,
@@ -255,6 +257,17 @@ export async function dropSlot(
     if (!(error instanceof PostgresError) || error.code !== "55006") throw error;
     throw await slotInUse(connection, slotName, error);
   }
+}
+
+/** The error for a slot that is not there. */
+export function slotMissing(slotName: string, cause?: unknown): SlotError {
+  return new SlotError(`Slot "${slotName}" does not exist`, {
+    kind: "slot-missing",
+    slotName,
+    hint: "Run setup() first: it creates what is missing. If the slot was there before, changes " +
+      "since then were missed.",
+    cause,
+  });
 }
 
 /** The error for a slot that another session holds; names its PID. */

@@ -1,9 +1,10 @@
 /** Sets up, and takes down, what a stream needs on the server: a publication and a slot. */
-import { formatTableName, parseTableName } from "../table_name.ts";
-import type { Connection, ConnectOptions } from "../wire/connection.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
+import type { Connection } from "../wire/connection.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
+import { connectForReplication } from "./connect.ts";
 import { PublicationError, ReplicationError } from "./errors.ts";
 import {
   checkPublicationName,
@@ -12,8 +13,16 @@ import {
   reconcilePublication,
 } from "./publication.ts";
 import { checkServer, currentDatabase } from "./server.ts";
-import { checkSlot, checkSlotKind, checkSlotName, dropSlot, ensureSlot, readSlot } from "./slot.ts";
-import { checkReplicaIdentity, readTables } from "./tables.ts";
+import {
+  checkSlot,
+  checkSlotKind,
+  checkSlotName,
+  dropSlot,
+  ensureSlot,
+  readSlot,
+  type Slot,
+} from "./slot.ts";
+import { checkReplicaIdentity, parseWatchedName, readTables } from "./tables.ts";
 
 /** How a `SlotManager` finds the server, and what it manages. */
 export interface SlotManagerOptions extends ConnectorOptions {
@@ -23,7 +32,10 @@ export interface SlotManagerOptions extends ConnectorOptions {
   publicationName?: string;
   /** Tables to publish, `table` or `schema.table`, literal. */
   tables?: readonly string[];
-  /** How long to wait for open writing transactions when the slot is created. Default: 60,000 ms. */
+  /**
+   * How long to wait for open writing transactions when the slot is created. Milliseconds, default
+   * 60,000; `Infinity`: as long as they take.
+   */
   createTimeoutMs?: number;
   /**
    * Used instead of connecting by the other options.
@@ -77,6 +89,12 @@ export class SlotManager {
     this.#connector = options.connector ?? new Connector(options);
     this.#tables = options.tables ?? [];
     this.#createTimeoutMs = options.createTimeoutMs ?? 60_000;
+    if (!(this.#createTimeoutMs > 0)) {
+      throw new ReplicationError(`createTimeoutMs is no time: ${this.#createTimeoutMs}`, {
+        kind: "invalid-option",
+        hint: "Milliseconds above 0, or Infinity.",
+      });
+    }
   }
 
   /**
@@ -103,14 +121,30 @@ export class SlotManager {
         publication?.generatedColumns === true;
       const warnings = checkReplicaIdentity(tables, { publishesGenerated });
       const database = await currentDatabase(connection, signal);
-      await this.#checkedSlot(connection, database, checkSlot, signal);
+      const slot = await this.#checkedSlot(connection, database, checkSlot, signal);
       // The publication first: up to PostgreSQL 17 a slot that decodes WAL from before its
       // publication fails for good, and 18 skips those rows.
-      const change = await reconcilePublication(connection, this.#names, tables, signal);
+      const change = await reconcilePublication(
+        connection,
+        {
+          publicationName: this.#publicationName,
+          slotName: this.#slotName,
+          slotActivePid: slot?.activePid ?? null,
+        },
+        tables,
+        signal,
+      );
       const created = await ensureSlot(connection, this.#slotName, database, {
         timeoutMs: this.#createTimeoutMs,
         signal,
       });
+      if (slot !== null && change.publication === "created") {
+        warnings.push(
+          `Slot "${this.#slotName}" was there before publication "${this.#publicationName}", and ` +
+            "cannot read WAL from before it: where the stream fails for that, drop the slot and run " +
+            "setup() again; changes that were missed are gone.",
+        );
+      }
       return {
         slot: created ? "created" : "found",
         publication: change.publication,
@@ -148,21 +182,16 @@ export class SlotManager {
     }
   }
 
-  get #names() {
-    return { publicationName: this.#publicationName, slotName: this.#slotName };
-  }
-
-  /** True where a slot is there; unless it is just being made, it has passed the check. */
+  /** The slot, or null where there is none. Unless it is just being made, it has passed the check. */
   async #checkedSlot(
     connection: Connection,
     database: string,
     check: typeof checkSlot,
     signal?: AbortSignal,
-  ): Promise<boolean> {
+  ): Promise<Slot | null> {
     const slot = await readSlot(connection, this.#slotName, signal);
-    if (slot === null || slot.creating) return slot !== null;
-    check(this.#slotName, slot, database);
-    return true;
+    if (slot !== null && !slot.creating) check(this.#slotName, slot, database);
+    return slot;
   }
 
   async #dropPublication(connection: Connection, signal?: AbortSignal): Promise<void> {
@@ -181,7 +210,7 @@ export class SlotManager {
     } catch (error) {
       if (!(error instanceof PostgresError) || error.code !== "42501") throw error;
       throw new PublicationError(
-        `Cannot drop publication "${this.#publicationName}": ${error.message}`,
+        `Cannot drop publication "${this.#publicationName}": ${error.summary}`,
         {
           kind: "publication-privilege",
           publicationName: this.#publicationName,
@@ -198,42 +227,7 @@ export class SlotManager {
   }
 }
 
-/**
- * Opens a connection with `replication=database`.
- *
- * @throws {ReplicationError} of kind `replication-privilege` or `walsenders-exhausted`.
- */
-export async function connectForReplication(
-  connector: Connector,
-  options: Pick<ConnectOptions, "signal" | "onNotice"> = {},
-): Promise<Connection> {
-  try {
-    return await connector.connect({ ...options, replication: "database" });
-  } catch (error) {
-    if (!(error instanceof PostgresError)) throw error;
-    const role = quoteIdentifier(connector.options.user);
-    if (error.code === "42501") {
-      throw new ReplicationError(`Role ${role} may not replicate: ${error.message}`, {
-        kind: "replication-privilege",
-        hint: `Run: ALTER ROLE ${role} REPLICATION; hosted servers grant it by a role of theirs ` +
-          `(RDS: GRANT rds_replication TO ${role};).`,
-        cause: error,
-      });
-    }
-    if (error.code === "53300" && error.routine === "InitWalSenderSlot") {
-      throw new ReplicationError("The server has no walsender left for this connection", {
-        kind: "walsenders-exhausted",
-        retryable: true,
-        hint: "Raise max_wal_senders and restart, or stop consumers: " +
-          "SELECT * FROM pg_stat_replication;",
-        cause: error,
-      });
-    }
-    throw error;
-  }
-}
-
-function uniqueNames(tables: readonly string[]) {
-  const names = new Map(tables.map(parseTableName).map((name) => [formatTableName(name), name]));
-  return [...names.values()];
+function uniqueNames(tables: readonly string[]): TableName[] {
+  const names = tables.map(parseWatchedName);
+  return [...new Map(names.map((name) => [formatTableName(name), name])).values()];
 }

@@ -1,9 +1,9 @@
 /** What the catalogue says of the watched tables, and whether their changes can be published. */
-import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
+import { formatTableName, parseTableName, quoteTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { quoteLiteral } from "../wire/quote.ts";
 import { ReplicationError } from "./errors.ts";
-import { type Row, rowsOf } from "./server.ts";
+import { type CatalogRow, rowsOf } from "./server.ts";
 
 /** A watched table as it stands in the catalogue. */
 export interface CatalogTable extends TableName {
@@ -40,6 +40,23 @@ function indexColumns(condition: string, serverVersion: number): string {
 }
 
 /**
+ * Reads the name of a table that is to be watched.
+ *
+ * @throws {ReplicationError} of kind `table-name`.
+ */
+export function parseWatchedName(name: string): TableName {
+  try {
+    return parseTableName(name);
+  } catch (cause) {
+    throw new ReplicationError((cause as RangeError).message, {
+      kind: "table-name",
+      hint: 'Write table or schema.table, with "double quotes" around a part that has a dot.',
+      cause,
+    });
+  }
+}
+
+/**
  * Looks the tables up by their literal names.
  *
  * @throws {ReplicationError} of kind `table-missing`, naming all that are not there.
@@ -54,41 +71,58 @@ export async function readTables(
   const wanted = names.map(({ schema, table }) =>
     `(n.nspname = ${quoteLiteral(schema)} AND c.relname = ${quoteLiteral(table)})`
   );
+  const rows = await selectTables(connection, wanted.join(" OR "), signal);
+  for (const name of names) {
+    const row = rows.find((row) => row.nspname === name.schema && row.relname === name.table);
+    if (row === undefined) missing.push(name);
+    else tables.push(await describe(connection, row, signal));
+  }
+  if (missing.length > 0) throw await tableMissing(connection, missing, signal);
+  return tables;
+}
+
+/** Looks one table up by its OID, whatever it is called now; null where it is gone. */
+export async function readTable(
+  connection: Connection,
+  oid: number,
+  signal?: AbortSignal,
+): Promise<CatalogTable | null> {
+  const [row] = await selectTables(connection, `c.oid = ${oid}`, signal);
+  return row === undefined ? null : await describe(connection, row, signal);
+}
+
+async function selectTables(
+  connection: Connection,
+  condition: string,
+  signal?: AbortSignal,
+): Promise<CatalogRow[]> {
   // A generated column is known by pg_attribute.attgenerated, which came with PostgreSQL 12.
   const version = connection.serverVersion;
   const generated = version >= 120000
     ? `(SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)`
     : "NULL";
-  const rows = rowsOf(
-    await connection.query(
-      `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,
-        ${indexColumns("i.indisprimary", version)} AS primary_key,
-        ${indexColumns("i.indisreplident", version)} AS identity_index,
-        ${generated} AS generated,
-        (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-          WHERE a.attrelid = c.oid AND a.attnum > 0
-          HAVING NOT pg_catalog.bool_or(a.attisdropped)) AS columns
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      WHERE ${wanted.join(" OR ")}`,
-      { signal },
-    ),
+  const result = await connection.query(
+    `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,
+      ${indexColumns("i.indisprimary", version)} AS primary_key,
+      ${indexColumns("i.indisreplident", version)} AS identity_index,
+      ${generated} AS generated,
+      (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0
+        HAVING NOT pg_catalog.bool_or(a.attisdropped)) AS columns
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE ${condition}`,
+    { signal },
   );
-  for (const name of names) {
-    const row = rows.find((row) => row.nspname === name.schema && row.relname === name.table);
-    if (row === undefined) missing.push(name);
-    else tables.push(await describe(connection, name, row, signal));
-  }
-  if (missing.length > 0) throw await tableMissing(connection, missing, signal);
-  return tables;
+  return rowsOf(result);
 }
 
 async function describe(
   connection: Connection,
-  name: TableName,
-  row: Row,
+  row: CatalogRow,
   signal?: AbortSignal,
 ): Promise<CatalogTable> {
+  const name: TableName = { schema: row.nspname!, table: row.relname! };
   if ((row.relkind !== "r" && row.relkind !== "p") || row.relpersistence !== "p") {
     throw new ReplicationError(`Cannot watch ${formatTableName(name)}: it is ${kindOf(row)}`, {
       kind: "table-not-publishable",
@@ -98,8 +132,7 @@ async function describe(
   const oid = Number(row.oid);
   const partitioned = row.relkind === "p";
   return {
-    schema: name.schema,
-    table: name.table,
+    ...name,
     oid,
     partitioned,
     replicaIdentity: IDENTITY[row.relreplident as keyof typeof IDENTITY],
@@ -113,7 +146,7 @@ async function describe(
   };
 }
 
-function kindOf(row: Row): string {
+function kindOf(row: CatalogRow): string {
   const kinds: Record<string, string> = {
     v: "a view",
     m: "a materialized view",

@@ -19,11 +19,12 @@
  * @module
  */
 
-import postgres from "postgres";
+import type postgres from "postgres";
 import { formatTableName, parseTableName, quoteTableName, type TableName } from "../table_name.ts";
 import { formatVector } from "../values/vector.ts";
 import { formatPayload } from "./payload.ts";
-import { pgVectorError } from "./pgvector_errors.ts";
+import { connectLazily } from "./pgvector_dsn.ts";
+import { optionsError, pgVectorError } from "./pgvector_errors.ts";
 import {
   checkVector,
   dimensionError,
@@ -47,7 +48,16 @@ export interface PgVectorSql {
 
 /** Where the vectors are. Exactly one of `dsn` and `sql` is to be given. */
 export interface PgVectorSinkOptions {
-  /** `postgresql://user:password@host:port/database`. The connection is made when it is needed. */
+  /**
+   * `postgresql://user:password@host:port/database`. The connection is made when it is needed.
+   *
+   * Parameters after `?` are those of postgres.js and settings of the server. What only libpq
+   * understands (`gssencmode`, `keepalives`, `sslcert`, …) is left out. So is
+   * `channel_binding=require`: postgres.js cannot bind to the channel, so say
+   * `sslmode=verify-full`, which verifies the server by its certificate. A file in `sslrootcert` is
+   * not read: the certificate is verified by the authorities that the runtime trusts; for one of
+   * your own pass `sql: postgres(dsn, { ssl: { ca } })`.
+   */
   dsn?: string;
   /** A `postgres()` of your own. The sink never closes it. */
   sql?: PgVectorSql;
@@ -307,22 +317,4 @@ function readTableName(table: string): TableName {
       cause,
     );
   }
-}
-
-function connectLazily(dsn: string): postgres.Sql {
-  try {
-    if (!/^postgres(ql)?:\/\//.test(dsn)) throw new RangeError("Not a URI");
-    return postgres(dsn, { fetch_types: false, onnotice: () => {} });
-  } catch {
-    // No cause: what a URL parser throws repeats its input, password included.
-    throw optionsError(
-      "Cannot read the dsn",
-      "Write it as postgresql://user:password@host:5432/database, with special characters of the " +
-        "password percent-encoded",
-    );
-  }
-}
-
-function optionsError(message: string, hint: string, cause?: unknown): SinkError {
-  return new SinkError(message, { kind: "sink-options", sink: "pgvector", hint, cause });
 }

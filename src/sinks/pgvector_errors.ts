@@ -161,6 +161,11 @@ export function pgVectorError(error: unknown, table: string): SinkError {
   );
 }
 
+/** What the constructor refuses. */
+export function optionsError(message: string, hint: string, cause?: unknown): SinkError {
+  return new SinkError(message, { kind: "sink-options", sink: "pgvector", hint, cause });
+}
+
 /** `expected 3 dimensions, not 2` of an insert, `different vector dimensions 3 and 2` of a search. */
 function readDimensions(message: string): [expected: number, got: number] | undefined {
   const match = /expected (\d+) dimensions, not (\d+)/.exec(message) ??

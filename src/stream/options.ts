@@ -1,5 +1,5 @@
 /** What a stream can be told, and what it does when it is not told. */
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, EventOf } from "../change.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 
@@ -67,7 +67,7 @@ export interface HandlerContext {
 /** A transaction as `changes()` hands it out. */
 export interface Transaction<T> {
   /** Its events, or a part of them. */
-  events: T[];
+  events: EventOf<T>[];
   /** LSN of the commit record. */
   lsn: string;
   /** False where a large transaction comes in parts and more follow. */
@@ -84,21 +84,48 @@ export function notYet(what: string): PgStreamError {
   });
 }
 
+/** What an option may be, and what of it this version does not do yet. */
+const CHOICES: { [option in keyof PgStreamOptions]?: { now: unknown[]; later: unknown[] } } = {
+  values: { now: ["text"], later: ["js"] },
+  backfill: { now: ["never"], later: ["initial"] },
+  onSlotLost: { now: ["error"], later: ["recreate"] },
+  whenSlotInUse: { now: ["error"], later: ["wait"] },
+};
+
 /** @throws {PgStreamError} of kind `not-available` or `invalid-option`. */
 export function checkOptions(options: PgStreamOptions): void {
-  if (options.values === "js") throw notYet('values: "js"');
-  if (options.backfill === "initial") throw notYet('backfill: "initial"');
-  if ((options.concurrency ?? 1) !== 1) throw notYet("concurrency");
-  if (options.retry !== undefined) throw notYet("retry");
-  if (options.onFailure !== undefined && options.onFailure !== "stop") throw notYet("onFailure");
-  if (options.onSlotLost === "recreate") throw notYet('onSlotLost: "recreate"');
-  if (options.whenSlotInUse === "wait") throw notYet('whenSlotInUse: "wait"');
-  if (typeof options.reconnect === "object") throw notYet("reconnect");
-  const bytes = options.maxQueueBytes ?? 1;
-  if (!(Number.isFinite(bytes) && bytes > 0)) {
-    throw new PgStreamError(`maxQueueBytes must be a number above 0, not ${bytes}`, {
-      kind: "invalid-option",
-      hint: "Leave it out for 8 MiB.",
-    });
+  for (const [name, { now, later }] of Object.entries(CHOICES)) {
+    const value = options[name as keyof PgStreamOptions];
+    if (value === undefined || now.includes(value)) continue;
+    if (later.includes(value)) throw notYet(`${name}: ${JSON.stringify(value)}`);
+    const choices = [...now, ...later].map((choice) => JSON.stringify(choice)).join(" or ");
+    throw invalidOption(name, value, `Choose ${choices}.`);
   }
+  const { concurrency = 1, maxQueueBytes = 1, onFailure = "stop", retry, reconnect } = options;
+  if (!(Number.isInteger(concurrency) && concurrency > 0)) {
+    throw invalidOption("concurrency", concurrency, "Choose a whole number above 0.");
+  }
+  if (concurrency !== 1) throw notYet("concurrency");
+  if (!(Number.isFinite(maxQueueBytes) && maxQueueBytes > 0)) {
+    throw invalidOption(
+      "maxQueueBytes",
+      maxQueueBytes,
+      "Choose bytes above 0; the default is 8 MiB.",
+    );
+  }
+  if (typeof onFailure === "function") throw notYet("onFailure");
+  if (onFailure !== "stop") throw invalidOption("onFailure", onFailure, 'Choose "stop".');
+  for (const [name, value] of Object.entries({ retry, reconnect })) {
+    if (value === undefined || (name === "reconnect" && value === false)) continue;
+    if (typeof value === "object") throw notYet(name);
+    throw invalidOption(name, value, "Leave it out.");
+  }
+}
+
+function invalidOption(name: string, value: unknown, hint: string): PgStreamError {
+  const shown = typeof value === "number" ? `${value}` : JSON.stringify(value);
+  return new PgStreamError(`The option ${name} cannot be ${shown}`, {
+    kind: "invalid-option",
+    hint,
+  });
 }

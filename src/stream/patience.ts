@@ -1,20 +1,31 @@
 /** How long a handler that is in the middle of an event may still take once the stream is to end. */
 
-/** A time limit that can be set again while somebody waits for it. */
+/** The longest that a timer of JavaScript can wait; what is longer is for ever. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** A time limit that can be set again while somebody waits for it. Used once. */
 export class Patience {
   readonly #over = Promise.withResolvers<void>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #limitMs: number | null = null;
+  #ended = false;
+
+  /** @param timeoutMs a limit that runs from now; left out: none yet. */
+  constructor(timeoutMs?: number) {
+    if (timeoutMs !== undefined) this.limit(timeoutMs);
+  }
 
   /** The limit that was set last; null: none yet. */
   get limitMs(): number | null {
     return this.#limitMs;
   }
 
-  /** From now on, in place of what was set before. */
+  /** From now on, in place of what was set before. `Infinity`: for ever. */
   limit(timeoutMs: number): void {
+    if (this.#ended) return;
     clearTimeout(this.#timer);
     this.#limitMs = timeoutMs;
+    if (timeoutMs > LONGEST_TIMER_MS) return;
     this.#timer = setTimeout(this.#over.resolve, timeoutMs);
   }
 
@@ -26,7 +37,13 @@ export class Patience {
         this.#over.promise.then(() => false),
       ]);
     } finally {
-      clearTimeout(this.#timer);
+      this.end();
     }
+  }
+
+  /** Nobody waits any more: no timer keeps the process alive. */
+  end(): void {
+    this.#ended = true;
+    clearTimeout(this.#timer);
   }
 }

@@ -6,9 +6,10 @@ import { formatLsn } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import { checkPublicationName } from "../replication/publication.ts";
 import { checkSlotName } from "../replication/slot.ts";
+import { parseWatchedName } from "../replication/tables.ts";
 import { type SetupReport, SlotManager } from "../replication/slot_manager.ts";
 import type { Sink, SinkLike } from "../sinks/sink.ts";
-import { formatTableName, parseTableName, type TableName } from "../table_name.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
 import { Connector } from "../wire/connector.ts";
 import {
   checkOptions,
@@ -18,7 +19,7 @@ import {
   type Transaction,
   type WatchOptions,
 } from "./options.ts";
-import { NoSink } from "./no_sink.ts";
+import { attachSink, NoSink } from "./attached_sink.ts";
 import { Patience } from "./patience.ts";
 import { DEFAULT_FINISH_MS, Session, type SessionOptions } from "./session.ts";
 import { onSignals } from "./signals.ts";
@@ -56,7 +57,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   readonly #publicationName: string;
   readonly #logger: Logger;
   readonly #tables = new Map<string, TableName>();
-  readonly #sinks: SinkLike[] = [];
+  readonly #sinks: Sink[] = [];
   readonly #handlers: AnyHandler[] = [];
   readonly #status: StreamStatus = emptyStatus();
   #connector: Connector | undefined;
@@ -64,6 +65,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   #stop = new AbortController();
   #patience = new Patience();
   #running: Promise<void> | null = null;
+  /** The handler that did not finish when it was told to stop, while it has not. */
+  #abandoned: Promise<unknown> | null = null;
+  #sinksOpen = false;
 
   /**
    * Connects to nothing yet.
@@ -94,25 +98,32 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   watch(...tables: (string | WatchOptions<never>)[]): this {
     this.#mustBeIdle("watch()");
     for (const table of tables) {
+      if (Array.isArray(table)) throw notATable(table);
       if (typeof table !== "string") throw notYet("watch() with columns or where");
-    }
-    for (const table of tables as string[]) {
-      const name = readName(table);
+      const name = parseWatchedName(table);
       this.#tables.set(formatTableName(name), name);
     }
     return this;
   }
 
-  /** Attaches the sink that handlers get. A second one takes the first one's place. */
+  /**
+   * Attaches the sink that handlers get: this very object. A second one takes the first one's place.
+   *
+   * @throws {PgStreamError} `already-running`; `invalid-sink`.
+   */
   sink(sink: SinkLike): this {
     this.#mustBeIdle("sink()");
-    this.#sinks.push(sink);
+    this.#sinks.push(attachSink(sink));
+    this.#sinksOpen = true;
     return this;
   }
 
   /** Adds a handler; several are called one after the other, in this order, for each event. */
   onChange(handler: ChangeHandler<T>): this {
     this.#mustBeIdle("onChange()");
+    if (typeof handler !== "function") {
+      throw nothingTo("call", "stream.onChange((event, sink) => …)");
+    }
     this.#handlers.push(handler as AnyHandler);
     return this;
   }
@@ -145,7 +156,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @param options.signals true: the first SIGINT (Ctrl+C) or SIGTERM stops the stream, a second one
    * ends the process. Default: false.
    * @throws {PgStreamError} `handler-failed` with the event's coordinates; `slot-missing`; what the
-   * server or the network says.
+   * server or the network says; `handler-running` while a handler that `stop()` gave up has not ended;
+   * `sink-close`.
    */
   async start(
     { signal, signals }: { signal?: AbortSignal; signals?: boolean } = {},
@@ -153,6 +165,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     this.#mustBeIdle("start()");
     if (this.#tables.size === 0) throw nothingTo("watch", 'stream.watch("documents")');
     if (this.#handlers.length === 0) throw nothingTo("call", "stream.onChange((event, sink) => …)");
+    if (this.#abandoned !== null) throw handlerRunning();
+    this.#sinksOpen = true;
     this.#stop = new AbortController();
     this.#patience = new Patience();
     const ignoreSignals = signals === true ? onSignals((name) => this.#onSignal(name)) : () => {};
@@ -169,7 +183,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   }
 
   /** Not available in this version. @throws {PgStreamError} of kind `not-available`. */
-  changes(_options?: { signal?: AbortSignal }): AsyncIterable<Transaction<EventOf<T>>> {
+  changes(_options?: { signal?: AbortSignal }): AsyncIterable<Transaction<T>> {
     throw notYet("changes()");
   }
 
@@ -198,11 +212,14 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   /**
    * Stops: nothing new is begun, the event in hand is finished, what is handled is confirmed, and the
-   * sinks are closed. Never rejects for what made the stream fail: `start()` tells that.
+   * sinks are closed. Of a transaction that was handled in part, nothing is confirmed: it comes again.
+   * Never rejects for what made the stream fail: `start()` tells that.
    *
    * A handler may call it, but must not wait for it: it waits for the handler.
    *
-   * @param options.timeoutMs how long the handler may take to finish. Default: 10,000.
+   * @param options.timeoutMs how long the handler may take to finish. Default: 10,000; `Infinity`: as
+   * long as it takes.
+   * @throws {PgStreamError} of kind `sink-close`.
    */
   async stop({ timeoutMs = DEFAULT_FINISH_MS }: { timeoutMs?: number } = {}): Promise<void> {
     if (this.#running !== null) this.#patience.limit(timeoutMs);
@@ -277,7 +294,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   /** One handler is called as it is; several one after the other. */
   #handle(): Handle {
-    const sink = (this.#sinks.at(-1) ?? new NoSink()) as Sink;
+    const sink = this.#sinks.at(-1) ?? new NoSink();
     const [first, ...others] = this.#handlers;
     if (others.length === 0) return (event, signal) => first!(event, sink, { signal, attempt: 1 });
     const handlers = [...this.#handlers];
@@ -307,12 +324,26 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   }
 
   #endSession(): void {
+    this.#patience.end();
+    const unfinished = this.#session?.unfinished ?? null;
+    this.#abandoned = unfinished;
+    unfinished?.then(() => this.#abandoned = null);
     Object.assign(this.#status, this.status(), { queueBytes: 0 });
     this.#session = null;
   }
 
+  /** @throws {PgStreamError} of kind `sink-close`, when all others are closed. */
   async #closeSinks(): Promise<void> {
-    for (const sink of this.#sinks) await sink.close?.();
+    if (!this.#sinksOpen) return;
+    this.#sinksOpen = false;
+    const results = await Promise.allSettled(this.#sinks.map(async (sink) => await sink.close?.()));
+    const failed = results.find((result) => result.status === "rejected");
+    if (failed === undefined) return;
+    throw new PgStreamError("A sink could not be closed", {
+      kind: "sink-close",
+      hint: "Its cause says why. What was handled is confirmed.",
+      cause: failed.reason,
+    });
   }
 
   #mustBeIdle(what: string): void {
@@ -324,16 +355,20 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   }
 }
 
-function readName(table: string): TableName {
-  try {
-    return parseTableName(table);
-  } catch (cause) {
-    throw new PgStreamError((cause as RangeError).message, {
-      kind: "table-name",
-      hint: 'Write table or schema.table, with "double quotes" around a part that has a dot.',
-      cause,
-    });
-  }
+function notATable(table: unknown): PgStreamError {
+  return new PgStreamError(`Not a table name: ${JSON.stringify(table)}`, {
+    kind: "table-name",
+    hint: 'Names are arguments of their own: watch("a", "b").',
+  });
+}
+
+function handlerRunning(): PgStreamError {
+  return new PgStreamError("A handler that was given up by stop() is still running", {
+    kind: "handler-running",
+    retryable: true,
+    hint:
+      "Its event would be handled twice at once. Let it look at its signal, and start again later.",
+  });
 }
 
 function stopped(): PgStreamError {

@@ -195,7 +195,8 @@ const NOT_FOUND: Failure = {
   kind: "host-not-found",
   what: "the host name is not known",
   hint: "Check the host name, and the name service of this machine.",
-  retryable: false,
+  // A name service that restarts, or a service that is being replaced, answers so for a moment.
+  retryable: true,
 };
 const UNREACHABLE: Failure = {
   kind: "host-unreachable",
@@ -222,7 +223,7 @@ const FAILURES: Readonly<Record<string, Failure>> = {
   // The file of a unix socket is gone while its server restarts.
   ENOENT: REFUSED,
   ENOTFOUND: NOT_FOUND,
-  EAI_AGAIN: { ...NOT_FOUND, what: "the name service gives no answer", retryable: true },
+  EAI_AGAIN: { ...NOT_FOUND, what: "the name service gives no answer" },
   ETIMEDOUT: UNREACHABLE,
   EHOSTUNREACH: UNREACHABLE,
   ENETUNREACH: UNREACHABLE,

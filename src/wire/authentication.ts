@@ -20,7 +20,7 @@ import {
 } from "./frontend.ts";
 import { decodeServerMessage, PostgresError } from "./postgres_error.ts";
 import { randomScramNonce, SCRAM_SHA_256, ScramExchange } from "./scram.ts";
-import type { Session } from "./session.ts";
+import type { Channel } from "./channel.ts";
 
 /** The names and the password of a connection that is being made. */
 export interface Credentials {
@@ -51,41 +51,41 @@ const USUAL_SCRAM_ITERATIONS = 4096;
  * `"connection-lost"`, `"protocol-violation"`.
  */
 export async function startUp(
-  session: Session,
+  channel: Channel,
   parameters: Readonly<Record<string, string>>,
   credentials: Credentials,
   logger: Logger,
 ): Promise<BackendKey | null> {
-  await session.write(encodeStartupMessage(parameters));
-  await authenticate(session, credentials, logger);
+  await channel.write(encodeStartupMessage(parameters));
+  await authenticate(channel, credentials, logger);
   let key: BackendKey | null = null;
   for (;;) {
-    const frame = await session.next();
+    const frame = await channel.next();
     switch (frame.type) {
       case MessageType.BackendKeyData:
-        key = session.decode(() => decodeBackendKeyData(frame.body));
+        key = channel.decode(() => decodeBackendKeyData(frame.body));
         break;
       case MessageType.ErrorResponse:
-        throw refused(session, frame.body);
+        throw refused(channel, frame.body);
       case MessageType.ReadyForQuery:
-        session.ready(frame.body);
-        session.frames.limits = SESSION_LIMITS;
+        channel.ready(frame.body);
+        channel.frames.limits = SESSION_LIMITS;
         return key;
       default:
-        throw session.unexpected(frame, "start-up");
+        throw channel.unexpected(frame, "start-up");
     }
   }
 }
 
 async function authenticate(
-  session: Session,
+  channel: Channel,
   credentials: Credentials,
   logger: Logger,
 ): Promise<void> {
   let scram: ScramExchange | null = null;
   let passwordSent = false;
   for (;;) {
-    const asked = await nextAuthentication(session);
+    const asked = await nextAuthentication(channel);
     switch (asked.type) {
       case "ok":
         // A server that lets us in without its proof may be anyone.
@@ -101,7 +101,7 @@ async function authenticate(
         const answer = asked.type === "cleartext-password"
           ? password
           : await md5Answer(credentials.user, password, asked.salt);
-        await session.write(encodePasswordMessage(answer));
+        await channel.write(encodePasswordMessage(answer));
         break;
       }
       case "sasl":
@@ -110,11 +110,11 @@ async function authenticate(
           throw unsupported(asked.mechanisms.join(", ") || "SASL without a mechanism");
         }
         scram = new ScramExchange(await passwordOf(credentials), randomScramNonce());
-        await session.write(encodeSaslInitialResponse(SCRAM_SHA_256, scram.clientFirst()));
+        await channel.write(encodeSaslInitialResponse(SCRAM_SHA_256, scram.clientFirst()));
         break;
       case "sasl-continue":
         if (scram === null) throw outOfOrder(asked);
-        await session.write(encodeSaslResponse(await scram.clientFinal(asked.data)));
+        await channel.write(encodeSaslResponse(await scram.clientFinal(asked.data)));
         if (scram.iterations < USUAL_SCRAM_ITERATIONS) {
           logger.warn(
             `The password of "${credentials.user}" is stored with ${scram.iterations} SCRAM ` +
@@ -139,27 +139,27 @@ const OTHER_METHODS: Readonly<Record<number, string>> = {
   9: "SSPI",
 };
 
-async function nextAuthentication(session: Session): Promise<Authentication> {
+async function nextAuthentication(channel: Channel): Promise<Authentication> {
   for (;;) {
-    const frame = await session.next();
+    const frame = await channel.next();
     switch (frame.type) {
       case MessageType.Authentication:
-        return session.decode(() => decodeAuthentication(frame.body));
+        return channel.decode(() => decodeAuthentication(frame.body));
       case MessageType.NegotiateProtocolVersion:
         // We ask for 3.0 and for no option: whatever the server is able to, it speaks that.
-        session.decode(() => decodeNegotiateProtocolVersion(frame.body));
+        channel.decode(() => decodeNegotiateProtocolVersion(frame.body));
         break;
       case MessageType.ErrorResponse:
-        throw refused(session, frame.body);
+        throw refused(channel, frame.body);
       default:
-        throw session.unexpected(frame, "authentication");
+        throw channel.unexpected(frame, "authentication");
     }
   }
 }
 
 /** Errors of the start-up are all fatal, and say for themselves what is wrong. */
-function refused(session: Session, body: Uint8Array): unknown {
-  return session.fail(session.decode(() => new PostgresError(decodeServerMessage(body))));
+function refused(channel: Channel, body: Uint8Array): unknown {
+  return channel.fail(channel.decode(() => new PostgresError(decodeServerMessage(body))));
 }
 
 async function passwordOf(credentials: Credentials): Promise<string> {

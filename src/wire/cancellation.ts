@@ -6,7 +6,7 @@ import type { Address, Connect } from "../transport/transport.ts";
 import type { BackendKey } from "./authentication.ts";
 import { WireError } from "./errors.ts";
 import { encodeCancelRequest } from "./frontend.ts";
-import type { Session } from "./session.ts";
+import type { Channel } from "./channel.ts";
 
 // How long the server gets, from the request to ReadyForQuery.
 const CANCEL_TIMEOUT_MS = 2000;
@@ -14,9 +14,9 @@ const CANCEL_TIMEOUT_MS = 2000;
 /** Waits until a cancel request can no longer hit a later statement. */
 export type Settle = () => Promise<void>;
 
-/** Cancels what runs in one session. */
+/** Cancels what runs in one channel. */
 export class Canceller {
-  readonly #session: Session;
+  readonly #channel: Channel;
   readonly #key: BackendKey | null;
   readonly #connect: Connect;
   readonly #address: Address;
@@ -26,8 +26,8 @@ export class Canceller {
    *
    * @param key as the server sent it; without one, cancelling is closing.
    */
-  constructor(session: Session, key: BackendKey | null, connect: Connect, address: Address) {
-    this.#session = session;
+  constructor(channel: Channel, key: BackendKey | null, connect: Connect, address: Address) {
+    this.#channel = channel;
     this.#key = key;
     this.#connect = connect;
     this.#address = address;
@@ -54,14 +54,14 @@ export class Canceller {
   }
 
   /**
-   * Asks the server to cancel what runs, and ends the session where that takes too long. The caller
+   * Asks the server to cancel what runs, and ends the channel where that takes too long. The caller
    * reads to ReadyForQuery, then calls what is returned. Never rejects.
    */
   interrupt(): Settle {
     const controller = new AbortController();
     const giveUp = () => {
       controller.abort();
-      this.#session.fail(
+      this.#channel.fail(
         new WireError(`The server did not cancel the statement in ${CANCEL_TIMEOUT_MS} ms`, {
           kind: "connection-lost",
           retryable: true,

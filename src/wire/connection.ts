@@ -20,7 +20,7 @@ import { encodeTerminate } from "./frontend.ts";
 import { addressOf, type ConnectionOptions } from "./options.ts";
 import type { ServerMessage } from "./postgres_error.ts";
 import { beginCopy, type QueryResult, simpleQuery } from "./query.ts";
-import { Session } from "./session.ts";
+import { Channel } from "./channel.ts";
 
 export type { CopyBoth, CopyEnd } from "./copy_both.ts";
 export type { QueryResult } from "./query.ts";
@@ -92,14 +92,14 @@ const TERMINATE_TIMEOUT_MS = 1000;
  * ```
  */
 export class Connection implements AsyncDisposable {
-  readonly #session: Session;
+  readonly #channel: Channel;
   readonly #canceller: Canceller;
   readonly #processId: number;
   #busyWith: string | null = null;
   #closing: Promise<void> | null = null;
 
-  private constructor(session: Session, canceller: Canceller, processId: number) {
-    this.#session = session;
+  private constructor(channel: Channel, canceller: Canceller, processId: number) {
+    this.#channel = channel;
     this.#canceller = canceller;
     this.#processId = processId;
   }
@@ -128,7 +128,7 @@ export class Connection implements AsyncDisposable {
       () => controller.abort(connectTimeout(address, options.connectTimeoutMs)),
       options.connectTimeoutMs,
     );
-    let session: Session | null = null;
+    let channel: Channel | null = null;
     const work = async (): Promise<Connection> => {
       const transport = await connect(address, { signal: controller.signal });
       if (controller.signal.aborted) {
@@ -136,15 +136,15 @@ export class Connection implements AsyncDisposable {
         transport.close();
         throw controller.signal.reason;
       }
-      session = new Session(transport, onNotice ?? (() => {}));
+      channel = new Channel(transport, onNotice ?? (() => {}));
       const credentials = {
         user: options.user,
         password: () => passwordFrom(settings.password ?? options.password),
       };
       const parameters = startupParameters(options, settings.replication);
-      const key = await startUp(session, parameters, credentials, logger);
-      const canceller = new Canceller(session, key, connect, address);
-      return new Connection(session, canceller, key?.processId ?? 0);
+      const key = await startUp(channel, parameters, credentials, logger);
+      const canceller = new Canceller(channel, key, connect, address);
+      return new Connection(channel, canceller, key?.processId ?? 0);
     };
     try {
       const connection = await untilAborted(work(), controller.signal);
@@ -156,7 +156,7 @@ export class Connection implements AsyncDisposable {
       return connection;
     } catch (error) {
       controller.abort(error);
-      (session as Session | null)?.fail(error);
+      (channel as Channel | null)?.fail(error);
       throw error;
     } finally {
       clearTimeout(timer);
@@ -171,7 +171,7 @@ export class Connection implements AsyncDisposable {
 
   /** What the server has reported of its settings, kept up to date: `server_version`, `TimeZone` … */
   get parameters(): ReadonlyMap<string, string> {
-    return this.#session.parameters;
+    return this.#channel.parameters;
   }
 
   /** The server's version as `server_version_num`: 180004 for 18.4, 90624 for 9.6.24; 0 if untold. */
@@ -181,7 +181,7 @@ export class Connection implements AsyncDisposable {
 
   /** True when the connection was closed, here or by a failure. */
   get closed(): boolean {
-    return this.#closing !== null || this.#session.failure !== null;
+    return this.#closing !== null || this.#channel.failure !== null;
   }
 
   /**
@@ -196,7 +196,7 @@ export class Connection implements AsyncDisposable {
   async query(sql: string, options: OperationOptions = {}): Promise<QueryResult> {
     const release = this.#begin("a query", options.signal);
     try {
-      return await this.#canceller.run(options.signal, () => simpleQuery(this.#session, sql));
+      return await this.#canceller.run(options.signal, () => simpleQuery(this.#channel, sql));
     } finally {
       release();
     }
@@ -212,7 +212,7 @@ export class Connection implements AsyncDisposable {
    */
   copyOut(sql: string, options: OperationOptions = {}): AsyncIterable<Uint8Array> {
     const begin = () => this.#begin("COPY", options.signal);
-    return copyOut(this.#session, this.#canceller, begin, sql, options.signal);
+    return copyOut(this.#channel, this.#canceller, begin, sql, options.signal);
   }
 
   /**
@@ -226,8 +226,8 @@ export class Connection implements AsyncDisposable {
   async copyBoth(sql: string, options: OperationOptions = {}): Promise<CopyBoth> {
     const release = this.#begin("COPY in both directions", options.signal);
     try {
-      await this.#canceller.run(options.signal, () => beginCopy(this.#session, sql, "both"));
-      return new CopyBoth(this.#session, release);
+      await this.#canceller.run(options.signal, () => beginCopy(this.#channel, sql, "both"));
+      return new CopyBoth(this.#channel, release);
     } catch (error) {
       release();
       throw error;
@@ -247,7 +247,7 @@ export class Connection implements AsyncDisposable {
   #begin(operation: string, signal: AbortSignal | undefined): () => void {
     signal?.throwIfAborted();
     if (this.closed) {
-      const { failure } = this.#session;
+      const { failure } = this.#channel;
       throw new WireError(`Cannot begin ${operation}: the connection is closed`, {
         kind: "connection-closed",
         hint: "Make a new connection.",
@@ -271,14 +271,14 @@ export class Connection implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    if (this.#session.failure !== null) return;
+    if (this.#channel.failure !== null) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, TERMINATE_TIMEOUT_MS);
     });
-    await Promise.race([this.#session.write(encodeTerminate()).catch(() => {}), late]);
+    await Promise.race([this.#channel.write(encodeTerminate()).catch(() => {}), late]);
     clearTimeout(timer);
-    this.#session.fail(
+    this.#channel.fail(
       new WireError("The connection was closed", { kind: "connection-closed" }),
     );
   }

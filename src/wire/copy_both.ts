@@ -6,7 +6,7 @@ import { decodeCommandComplete, decodeEmpty } from "./backend.ts";
 import { WireError } from "./errors.ts";
 import { type Frame, MessageType } from "./frames.ts";
 import { encodeCopyData, encodeCopyDone } from "./frontend.ts";
-import type { Session } from "./session.ts";
+import type { Channel } from "./channel.ts";
 
 /** What `end()` found out. */
 export interface CopyEnd {
@@ -28,7 +28,7 @@ export interface CopyEnd {
  * ```
  */
 export class CopyBoth {
-  readonly #session: Session;
+  readonly #channel: Channel;
   readonly #release: () => void;
   /** The first message after the last payload that was handed out. */
   #held: Frame | null = null;
@@ -39,8 +39,8 @@ export class CopyBoth {
   #ending: Promise<CopyEnd> | null = null;
 
   /** Use `Connection.copyBoth()`. */
-  constructor(session: Session, release: () => void) {
-    this.#session = session;
+  constructor(channel: Channel, release: () => void) {
+    this.#channel = channel;
     this.#release = release;
   }
 
@@ -62,7 +62,7 @@ export class CopyBoth {
         const payloads = this.#takePayloads();
         if (payloads !== null) return payloads;
         if (this.#held !== null) await this.#handleHeld(this.#held);
-        else await this.#session.fill();
+        else await this.#channel.fill();
       }
       return null;
     } finally {
@@ -82,7 +82,7 @@ export class CopyBoth {
         new WireError("Cannot write to the copy: it was ended", { kind: "copy-ended" }),
       );
     }
-    return this.#session.write(encodeCopyData(payload));
+    return this.#channel.write(encodeCopyData(payload));
   }
 
   /**
@@ -99,7 +99,7 @@ export class CopyBoth {
     if (this.#held !== null) return null;
     const payloads: Uint8Array[] = [];
     for (;;) {
-      const frame = this.#session.take();
+      const frame = this.#channel.take();
       if (frame === null) break;
       if (frame.type !== MessageType.CopyData) {
         this.#held = frame;
@@ -113,7 +113,7 @@ export class CopyBoth {
   async #handleHeld(frame: Frame): Promise<void> {
     switch (frame.type) {
       case MessageType.CopyDone:
-        this.#session.decode(() => decodeEmpty("CopyDone", frame.body));
+        this.#channel.decode(() => decodeEmpty("CopyDone", frame.body));
         this.#held = null;
         this.#over = true;
         return;
@@ -125,29 +125,29 @@ export class CopyBoth {
         this.#over = true;
         this.#doneSent = true;
         this.#ending = Promise.resolve({ commandComplete: false });
-        const error = this.#session.serverError(frame.body);
-        await this.#session.untilReady();
+        const error = this.#channel.serverError(frame.body);
+        await this.#channel.untilReady();
         this.#release();
         throw error;
       }
       default:
-        throw this.#session.unexpected(frame, "COPY");
+        throw this.#channel.unexpected(frame, "COPY");
     }
   }
 
   async #end(timeoutMs: number): Promise<CopyEnd> {
     // A pending read stops here: it looks at #over before it takes another message.
     this.#over = true;
-    const session = this.#session;
+    const channel = this.#channel;
     const timer = setTimeout(() => {
-      session.fail(
+      channel.fail(
         new WireError(`The copy did not end within ${timeoutMs} ms`, { kind: "connection-lost" }),
       );
     }, timeoutMs);
     try {
       if (!this.#doneSent) {
         this.#doneSent = true;
-        await session.write(encodeCopyDone());
+        await channel.write(encodeCopyDone());
       }
       return { commandComplete: await this.#drain() };
     } catch {
@@ -161,25 +161,25 @@ export class CopyBoth {
   async #drain(): Promise<boolean> {
     let commandComplete = false;
     for (;;) {
-      const frame = this.#held ?? this.#session.take() ?? await this.#session.next();
+      const frame = this.#held ?? this.#channel.take() ?? await this.#channel.next();
       this.#held = null;
       switch (frame.type) {
         case MessageType.CopyData:
         case MessageType.CopyDone:
           break;
         case MessageType.CommandComplete:
-          this.#session.decode(() => decodeCommandComplete(frame.body));
+          this.#channel.decode(() => decodeCommandComplete(frame.body));
           commandComplete = true;
           break;
         case MessageType.ErrorResponse:
-          this.#session.serverError(frame.body);
-          await this.#session.untilReady();
+          this.#channel.serverError(frame.body);
+          await this.#channel.untilReady();
           return false;
         case MessageType.ReadyForQuery:
-          this.#session.ready(frame.body);
+          this.#channel.ready(frame.body);
           return commandComplete;
         default:
-          throw this.#session.unexpected(frame, "the end of COPY");
+          throw this.#channel.unexpected(frame, "the end of COPY");
       }
     }
   }

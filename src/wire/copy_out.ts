@@ -6,7 +6,7 @@ import { decodeCommandComplete, decodeEmpty } from "./backend.ts";
 import type { Canceller, Settle } from "./cancellation.ts";
 import { MessageType } from "./frames.ts";
 import { beginCopy } from "./query.ts";
-import type { Session } from "./session.ts";
+import type { Channel } from "./channel.ts";
 
 /**
  * The payloads of a copy. Left early, or aborted, it cancels the statement.
@@ -14,7 +14,7 @@ import type { Session } from "./session.ts";
  * @param begin called when the first payload is asked for; returns what to call at the end.
  */
 export async function* copyOut(
-  session: Session,
+  channel: Channel,
   canceller: Canceller,
   begin: () => () => void,
   sql: string,
@@ -27,42 +27,42 @@ export async function* copyOut(
   // While true, the server still has to say that it is ready.
   let running = false;
   try {
-    await beginCopy(session, sql, "out");
+    await beginCopy(channel, sql, "out");
     running = true;
     while (running) {
-      const frame = session.take() ?? await session.next();
+      const frame = channel.take() ?? await channel.next();
       switch (frame.type) {
         case MessageType.CopyData:
           yield frame.body;
           signal?.throwIfAborted();
           break;
         case MessageType.CopyDone:
-          session.decode(() => decodeEmpty("CopyDone", frame.body));
+          channel.decode(() => decodeEmpty("CopyDone", frame.body));
           break;
         case MessageType.CommandComplete:
-          session.decode(() => decodeCommandComplete(frame.body));
+          channel.decode(() => decodeCommandComplete(frame.body));
           break;
         case MessageType.ErrorResponse: {
-          const error = session.serverError(frame.body);
-          await session.untilReady();
+          const error = channel.serverError(frame.body);
+          await channel.untilReady();
           running = false;
           throw error;
         }
         case MessageType.ReadyForQuery:
-          session.ready(frame.body);
+          channel.ready(frame.body);
           running = false;
           break;
         default:
-          throw session.unexpected(frame, "COPY");
+          throw channel.unexpected(frame, "COPY");
       }
     }
   } catch (error) {
     throw signal?.aborted ? signal.reason : error;
   } finally {
     signal?.removeEventListener("abort", onAbort);
-    if (running && session.failure === null) {
+    if (running && channel.failure === null) {
       settle ??= canceller.interrupt();
-      await session.untilReady().catch(() => {});
+      await channel.untilReady().catch(() => {});
     }
     await settle?.();
     release();

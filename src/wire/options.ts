@@ -100,7 +100,7 @@ export function parseConnectionOptions(
   const given = text === "" ? new Map<string, string>() : parseDsn(text);
   const warnings: string[] = [];
   for (const name of given.keys()) {
-    if (name in VARIABLES || OTHER_PARAMETERS.has(name)) continue;
+    if (Object.hasOwn(VARIABLES, name) || OTHER_PARAMETERS.has(name)) continue;
     warnings.push(`Connection parameter ${showName(name)} is not known and was ignored`);
   }
   const value = (name: Parameter): string | undefined =>

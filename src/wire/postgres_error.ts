@@ -22,9 +22,9 @@ export interface ServerMessage {
   readonly position?: number;
   /** The same for `internalQuery`. */
   readonly internalPosition?: number;
-  /** A statement that the server itself made. */
+  /** A statement that the server itself made. May hold values of rows: not for logs. */
   readonly internalQuery?: string;
-  /** The call stack of the server's functions, one a line. */
+  /** The call stack of the server's functions, one a line. May hold values of rows: not for logs. */
   readonly where?: string;
   /** The schema that the error is about. */
   readonly schema?: string;
@@ -133,9 +133,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
 const RETRYABLE = /^(?:08(?!P01)|40|53300|57P0[1235])/;
 
 /**
- * An error that the server reported. `message` is the server's message and its SQLSTATE; the other
- * fields are as sent. `detail`, `where` and `internalQuery` may hold values of rows: the message
- * does not repeat them.
+ * An error that the server reported. `message` is the server's message, its SQLSTATE and the hint; the
+ * other fields are as sent. `detail`, `where` and `internalQuery` may hold values of rows: they can be read,
+ * but are not enumerable, so that neither printing the error, also as a `cause`, nor
+ * `JSON.stringify` repeats them.
  */
 export class PostgresError extends PgStreamError implements Omit<ServerMessage, "hint"> {
   /** `"PostgresError"` */
@@ -146,15 +147,15 @@ export class PostgresError extends PgStreamError implements Omit<ServerMessage, 
   readonly severity: string;
   /** The SQLSTATE: five characters, for example `"42P01"`. */
   readonly code: string;
-  /** More words. May hold values of rows: not for logs. */
+  /** More words. May hold values of rows: not enumerable, not for logs. */
   declare readonly detail?: string;
   /** Where in the statement, in characters from 1. */
   declare readonly position?: number;
   /** The same for `internalQuery`. */
   declare readonly internalPosition?: number;
-  /** A statement that the server itself made. */
+  /** A statement that the server itself made. May hold values of rows: not enumerable. */
   declare readonly internalQuery?: string;
-  /** The call stack of the server's functions, one a line. */
+  /** The call stack of the server's functions, one a line. May hold values of rows: not enumerable. */
   declare readonly where?: string;
   /** The schema that the error is about. */
   declare readonly schema?: string;
@@ -179,7 +180,8 @@ export class PostgresError extends PgStreamError implements Omit<ServerMessage, 
    * @param response the fields of an ErrorResponse.
    */
   constructor(response: ServerMessage) {
-    const { message, severity, code, hint: serverHint, ...rest } = response;
+    const { message, severity, code, hint: serverHint, ...fields } = response;
+    const { detail, where, internalQuery, ...shown } = fields;
     const { kind, hint: ownHint } = MEANINGS[code] ?? { kind: "postgres" };
     const hint = serverHint ?? ownHint;
     super(`${message} (SQLSTATE ${code})`, {
@@ -189,7 +191,10 @@ export class PostgresError extends PgStreamError implements Omit<ServerMessage, 
     });
     this.severity = severity;
     this.code = code;
-    Object.assign(this, rest);
+    Object.assign(this, shown);
+    for (const [name, value] of Object.entries({ detail, where, internalQuery })) {
+      if (value !== undefined) Object.defineProperty(this, name, { value, enumerable: false });
+    }
   }
 
   /** True where the server ended the connection with this error: severity FATAL or PANIC. */

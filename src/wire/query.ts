@@ -14,7 +14,7 @@ import { WireError } from "./errors.ts";
 import { MessageType } from "./frames.ts";
 import { encodeCopyFail, encodeQuery } from "./frontend.ts";
 import type { PostgresError } from "./postgres_error.ts";
-import type { Session } from "./session.ts";
+import type { Channel } from "./channel.ts";
 
 /** What a statement gave. */
 export interface QueryResult {
@@ -33,55 +33,55 @@ const NO_RESULT: QueryResult = { fields: [], rows: [], command: "" };
  *
  * @throws {PostgresError} the first error, once the server is ready again.
  */
-export async function simpleQuery(session: Session, sql: string): Promise<QueryResult> {
-  send(session, sql);
+export async function simpleQuery(channel: Channel, sql: string): Promise<QueryResult> {
+  send(channel, sql);
   let best: QueryResult | null = null;
   let fields: readonly FieldDescription[] = [];
   let rows: (readonly (string | null)[])[] = [];
   let error: PostgresError | WireError | null = null;
   for (;;) {
-    const frame = session.take() ?? await session.next();
+    const frame = channel.take() ?? await channel.next();
     switch (frame.type) {
       case MessageType.RowDescription:
-        fields = session.decode(() => decodeRowDescription(frame.body));
+        fields = channel.decode(() => decodeRowDescription(frame.body));
         rows = [];
         break;
       case MessageType.DataRow:
-        rows.push(session.decode(() => decodeDataRow(frame.body, fields.length)));
+        rows.push(channel.decode(() => decodeDataRow(frame.body, fields.length)));
         break;
       case MessageType.CommandComplete: {
-        const command = session.decode(() => decodeCommandComplete(frame.body));
+        const command = channel.decode(() => decodeCommandComplete(frame.body));
         if (fields.length > 0 || (best?.fields.length ?? 0) === 0) best = { fields, rows, command };
         fields = [];
         rows = [];
         break;
       }
       case MessageType.EmptyQueryResponse:
-        session.decode(() => decodeEmpty("EmptyQueryResponse", frame.body));
+        channel.decode(() => decodeEmpty("EmptyQueryResponse", frame.body));
         break;
       case MessageType.ErrorResponse:
         // The error that a refused COPY provokes says less than ours.
-        error ??= session.serverError(frame.body);
+        error ??= channel.serverError(frame.body);
         break;
       case MessageType.CopyInResponse:
         error ??= wrongStatement("query()", "COPY FROM STDIN");
-        await session.write(encodeCopyFail("not supported by this client"));
+        await channel.write(encodeCopyFail("not supported by this client"));
         break;
       case MessageType.CopyOutResponse:
         error ??= wrongStatement("query()", "COPY TO STDOUT", "Use copyOut().");
         break;
       case MessageType.CopyBothResponse:
-        throw session.fail(wrongStatement("query()", "START_REPLICATION", "Use copyBoth()."));
+        throw channel.fail(wrongStatement("query()", "START_REPLICATION", "Use copyBoth()."));
       case MessageType.CopyData:
       case MessageType.CopyDone:
         if (error !== null) break;
-        throw session.unexpected(frame, "a query");
+        throw channel.unexpected(frame, "a query");
       case MessageType.ReadyForQuery:
-        session.ready(frame.body);
+        channel.ready(frame.body);
         if (error !== null) throw error;
         return best ?? NO_RESULT;
       default:
-        throw session.unexpected(frame, "a query");
+        throw channel.unexpected(frame, "a query");
     }
   }
 }
@@ -93,30 +93,30 @@ export async function simpleQuery(session: Session, sql: string): Promise<QueryR
  * @throws {WireError} `"wrong-statement"` where it begins no such copy.
  */
 export async function beginCopy(
-  session: Session,
+  channel: Channel,
   sql: string,
   direction: "out" | "both",
 ): Promise<void> {
   const [wanted, method] = direction === "out"
     ? [MessageType.CopyOutResponse, "copyOut()"]
     : [MessageType.CopyBothResponse, "copyBoth()"];
-  send(session, sql);
+  send(channel, sql);
   for (;;) {
-    const frame = await session.next();
+    const frame = await channel.next();
     switch (frame.type) {
       case wanted:
-        session.decode(() => decodeCopyResponse(frame.body));
+        channel.decode(() => decodeCopyResponse(frame.body));
         return;
       case MessageType.ErrorResponse: {
-        const error = session.serverError(frame.body);
-        await session.untilReady();
+        const error = channel.serverError(frame.body);
+        await channel.untilReady();
         throw error;
       }
       case MessageType.CopyInResponse:
       case MessageType.CopyBothResponse:
-        throw session.fail(wrongStatement(method, "another kind of COPY"));
+        throw channel.fail(wrongStatement(method, "another kind of COPY"));
       case MessageType.ReadyForQuery:
-        session.ready(frame.body);
+        channel.ready(frame.body);
         throw wrongStatement(method, "a statement that copies nothing");
     }
   }
@@ -126,8 +126,8 @@ export async function beginCopy(
  * A server that is gone may have left its words, which reading finds: so a failed write is left
  * for the read to report.
  */
-function send(session: Session, sql: string): void {
-  session.write(encodeQuery(sql)).catch(() => {});
+function send(channel: Channel, sql: string): void {
+  channel.write(encodeQuery(sql)).catch(() => {});
 }
 
 function wrongStatement(method: string, statement: string, hint?: string): WireError {

@@ -237,6 +237,14 @@ describe("PgVectorSink", () => {
     assertFalse(`${error.message}${error.hint}${error.stack}${error.cause}`.includes("canary"));
   });
 
+  test("a dsn as hosted servers write it is taken as it is", async () => {
+    const dsn = `${server.dsn}?sslmode=disable&channel_binding=require&gssencmode=disable` +
+      "&keepalives=1&target_session_attrs=any&application_name=hosted";
+    const sink = makeSink({ dsn, table: "hosted", createTable: { dimensions: 3 } });
+    await sink.upsert(point);
+    assertEquals((await sink.search([1, 2, 3]))[0]!.id, "1");
+  });
+
   test("a connection that was cut is worth another try, which makes a new one", async () => {
     const proxy = await startProxy(server.dsn);
     const sink = makeSink({ dsn: proxy.dsn, table: "cut", createTable: { dimensions: 3 } });

@@ -14,10 +14,11 @@ test("an error carries what programs branch on, what people do, and what was cau
   const cause = new Error("why");
   const error = new PgStreamError("What happened", { kind: "some-kind", hint: "Do this.", cause });
   assertInstanceOf(error, Error);
-  assertEquals(error.message, "What happened");
+  assertEquals(error.message, "What happened. Do this.");
   assertEquals([error.kind, error.hint, error.retryable], ["some-kind", "Do this.", false]);
   assertStrictEquals(error.cause, cause);
-  assertEquals(String(error), "PgStreamError: What happened");
+  assertEquals(error.summary, "What happened");
+  assertEquals(String(error), "PgStreamError: What happened. Do this.");
 });
 
 test("an error without hint or cause has neither, not an empty one", () => {
@@ -73,7 +74,7 @@ test("a failed handler is not retryable because its cause is: the stream has giv
   const error = new HandlerError(event, cause);
   assertFalse(isRetryable(error));
   assertEquals(
-    String(error),
-    "HandlerError: The handler failed on truncate of public.t at 0/1, event 3 of its transaction",
+    error.summary,
+    "The handler failed on truncate of public.t at 0/1, event 3 of its transaction",
   );
 });

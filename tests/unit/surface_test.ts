@@ -15,14 +15,23 @@ function readExports(file: string): Record<string, string> {
   return JSON.parse(readFileSync(new URL(file, root), "utf8")).exports;
 }
 
-test("users' code compiles, strictly", { skip: deno ? false : "needs Deno" }, async () => {
-  const { code, stderr } = await promisify(execFile)(
-    deno!,
-    ["check", "--quiet", "tests/support/usage.ts"],
-    { cwd: fileURLToPath(root), env: { ...process.env, NO_COLOR: "1" } },
-  ).then(() => ({ code: 0, stderr: "" }), (error) => error);
-  assertEquals({ code, stderr }, { code: 0, stderr: "" });
-});
+const compiled = [
+  { name: "users' code compiles, strictly", file: "tests/support/usage.ts" },
+  {
+    name: "the exported types are those that were promised",
+    file: "tests/support/surface_check.ts",
+  },
+];
+for (const { name, file } of compiled) {
+  test(name, { skip: deno ? false : "needs Deno" }, async () => {
+    const { code, stderr } = await promisify(execFile)(
+      deno!,
+      ["check", "--quiet", file],
+      { cwd: fileURLToPath(root), env: { ...process.env, NO_COLOR: "1" } },
+    ).then(() => ({ code: 0, stderr: "" }), (error) => error);
+    assertEquals({ code, stderr }, { code: 0, stderr: "" });
+  });
+}
 
 test("Bun and Node find the same entry points as Deno", () => {
   assertEquals(readExports("package.json"), readExports("deno.json"));

@@ -70,6 +70,11 @@ test("a name in a message reads back as the same table, and as no other", () => 
   }
 });
 
+test("a zero byte, which would cut a statement short, never gets into SQL", () => {
+  assertThrows(() => quoteTableName({ schema: "a\0b", table: "c" }), RangeError, "zero byte");
+  assertThrows(() => quoteTableName({ schema: "a", table: "b\0c" }), RangeError, "zero byte");
+});
+
 test("messages quote only what needs it, SQL always", () => {
   assertEquals(formatTableName({ schema: "public", table: "User" }), "public.User");
   assertEquals(formatTableName({ schema: "a.b", table: 'c"d' }), '"a.b"."c""d"');

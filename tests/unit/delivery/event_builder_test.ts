@@ -2,7 +2,11 @@ import { assert, assertEquals, assertFalse, assertStrictEquals, assertThrows } f
 import { describe, test } from "node:test";
 import type { ChangeEvent } from "../../../src/change.ts";
 import { DeliveryError } from "../../../src/delivery/errors.ts";
-import { type ChangeMessage, EventBuilder } from "../../../src/delivery/event_builder.ts";
+import {
+  type ChangeMessage,
+  EventBuilder,
+  type EventTable,
+} from "../../../src/delivery/event_builder.ts";
 import {
   type OldKind,
   PgOutputDecoder,
@@ -65,10 +69,14 @@ function truncateOf(...relations: Relation[]): ChangeMessage {
   return { type: "truncate", relations, cascade: false, restartIdentity: false };
 }
 
+function tableOf({ schema, name }: Relation, primaryKey: readonly string[]): EventTable {
+  return { name: { schema, table: name }, primaryKey };
+}
+
 /** A builder in the middle of a transaction, and a table of which `primaryKey` is known. */
 function watching(relation: Relation, primaryKey: readonly string[]): EventBuilder {
   const builder = new EventBuilder();
-  builder.declare(relation, primaryKey);
+  builder.declare(relation, tableOf(relation, primaryKey));
   builder.begin({ type: "begin", finalLsn: 0x16_b374d848n, commitTimeUs: 1_500_500n, xid: 9 });
   return builder;
 }
@@ -484,7 +492,7 @@ test("TRUNCATE of several tables gives an event for each that is watched, in the
   const [a, b, c] = [1, 2, 3].map((oid) => relationOf("id*", { oid, name: `t${oid}` }));
   const builder = watching(a!, ["id"]);
   builder.declare(b!, null);
-  builder.declare(c!, ["id"]);
+  builder.declare(c!, tableOf(c!, ["id"]));
   const events = builder.build(truncateOf(c!, b!, a!));
   assertEquals(
     events.map((event) => [event.operation, event.table, event.ordinal, event.key]),
@@ -499,7 +507,7 @@ describe("a table that is altered in the middle of a transaction", () => {
     assertEquals(keysOf(builder, insertInto(before, { id: "1", body: "a" })), ["1", null]);
 
     const after = relationOf("uid* body extra", { schema: "moved", name: "renamed" });
-    builder.declare(after, ["uid"]);
+    builder.declare(after, tableOf(after, ["uid"]));
     const event = eventOf(builder, insertInto(after, { uid: "u1", body: "a", extra: null }));
     assertEquals([event.key, event.schema, event.table], ["u1", "moved", "renamed"]);
     assertEquals(event.ordinal, 1);

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import { PgStreamError } from "../../../src/errors.ts";
 import { checkOptions, type PgStreamOptions } from "../../../src/stream/options.ts";
+import { PgStream } from "../../../src/stream/pg_stream.ts";
 
 test("defaults, written out or left out, are fine", () => {
   const options: PgStreamOptions[] = [
@@ -40,9 +41,36 @@ test("a queue without a bound, or of none, is an error that names the option", (
     const error = assertThrows(
       () => checkOptions({ maxQueueBytes }),
       PgStreamError,
-      `maxQueueBytes must be a number above 0, not ${maxQueueBytes}`,
+      `maxQueueBytes cannot be ${maxQueueBytes}`,
     );
     assertEquals(error.kind, "invalid-option");
+  }
+});
+
+test("an option that cannot be is an error that names it, whatever its type", () => {
+  const wrong: [keyof PgStreamOptions, unknown[]][] = [
+    ["values", ["json", "", "TEXT", 1]],
+    ["backfill", ["always", true, ""]],
+    ["concurrency", [0, -1, 1.5, NaN, Infinity, "2"]],
+    ["maxQueueBytes", ["8", true]],
+    ["retry", ["x", 5, true]],
+    ["onFailure", ["ignore", "skip", true]],
+    ["onSlotLost", ["x", true]],
+    ["whenSlotInUse", ["x", true]],
+    ["reconnect", ["x", true, 5]],
+  ];
+  for (const [name, values] of wrong) {
+    for (const value of values) {
+      const what = `${name}: ${JSON.stringify(value)}`;
+      const error = assertThrows(
+        () => new PgStream({ [name]: value } as PgStreamOptions),
+        PgStreamError,
+        name,
+        what,
+      );
+      assertEquals(error.kind, "invalid-option", what);
+      assert(error.hint !== undefined, what);
+    }
   }
 });
 

@@ -135,12 +135,12 @@ test("a unix socket that is not there is refused like a port with no listener", 
   assert(error.message.includes("/nowhere/.s.PGSQL.1"));
 });
 
-test("an unknown host says so", async () => {
+test("an unknown host says so, and may be known a moment later", async () => {
   const error = await assertRejects(
     () => connect({ host: "no-such-host.invalid", port: 5432 }),
     TransportError,
   );
-  assertEquals(error.kind, "host-not-found");
+  assertEquals([error.kind, error.retryable], ["host-not-found", true]);
   assert(error.message.includes("no-such-host.invalid:5432"));
 });
 

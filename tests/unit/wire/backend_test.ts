@@ -1,7 +1,8 @@
-import { assertEquals, assertFalse, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
 import { test } from "node:test";
+import { inspect } from "node:util";
 import * as backend from "../../../src/wire/backend.ts";
-import { ProtocolError } from "../../../src/wire/errors.ts";
+import { ProtocolError, WireError } from "../../../src/wire/errors.ts";
 import { decodeServerMessage, PostgresError } from "../../../src/wire/postgres_error.ts";
 import { concat, int16, int32, msg, say } from "../../support/scripted_server.ts";
 
@@ -120,7 +121,7 @@ test("a server's error keeps every field, and its message shows no detail", () =
     "P7\0p8\0qSELECT 1\0Wthere\0spublic\0tdocs\0cid\0dint4\0ndocs_pkey\0Fnbtinsert.c\0L664\0" +
     "R_bt_check\0Znew field\0\0";
   const error = new PostgresError(decodeServerMessage(bytes(fields)));
-  assertEquals(error.message, "doppelt (SQLSTATE 23505)");
+  assertEquals(error.message, "doppelt (SQLSTATE 23505). try again");
   const { kind, hint, severity, code, detail, position, internalPosition, internalQuery } = error;
   assertEquals({ kind, hint, severity, code, detail, position, internalPosition, internalQuery }, {
     kind: "postgres",
@@ -145,6 +146,27 @@ test("a server's error keeps every field, and its message shows no detail", () =
     routine: "_bt_check",
   });
   assertFalse(`${error.stack}`.includes("secret"));
+});
+
+test("printing a server's error shows no value of a row, also where it is a cause", () => {
+  const error = new PostgresError({
+    severity: "ERROR",
+    code: "23505",
+    message: "duplicate key",
+    detail: "Key (id)=(canary) exists",
+    where: "COPY docs, line 1: canary",
+    internalQuery: "SELECT 'canary'",
+    table: "docs",
+  });
+  const outer = new WireError("The copy failed", { kind: "copy-ended", cause: error });
+  for (const shown of [error, outer, { error }, new AggregateError([error])]) {
+    assertFalse(inspect(shown, { depth: 10 }).includes("canary"));
+    assertFalse(JSON.stringify(shown).includes("canary"));
+    assertFalse(JSON.stringify({ ...shown }).includes("canary"));
+  }
+  assert(inspect(error).includes("docs"), "what is harmless is shown");
+  const { detail, where, internalQuery } = error;
+  for (const read of [detail, where, internalQuery]) assert(read?.includes("canary"));
 });
 
 test("a program can tell by kind what to do, and whether trying again may help", () => {

@@ -157,6 +157,14 @@ test("unknown parameters are dropped with a warning that shows no value", () => 
   assertFalse(warnings.join().includes("canary") || warnings.join().includes("Weird"));
 });
 
+test("a parameter called as what every object inherits is unknown like any other", () => {
+  for (const name of ["toString", "constructor", "__proto__", "valueOf"]) {
+    const { options, warnings } = parse(`postgres://localhost/d?${name}=1`);
+    assertEquals(options, { ...defaults, database: "d" }, name);
+    assertEquals(warnings.length, 1, name);
+  }
+});
+
 test("encryption that is asked for and cannot be had is an error", () => {
   for (const sslmode of ["allow", "require", "verify-ca", "verify-full"]) {
     for (const dsn of [`postgres://h/d?sslmode=${sslmode}`, `host=h sslmode=${sslmode}`]) {

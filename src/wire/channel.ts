@@ -9,7 +9,7 @@ import { type Frame, FrameReader, MessageType, nameOf, STARTUP_LIMITS } from "./
 import { decodeServerMessage, PostgresError, type ServerMessage } from "./postgres_error.ts";
 
 /** One connection's bytes as messages. Whoever runs an operation reads; anyone may write. */
-export class Session {
+export class Channel {
   /** What has been read. Its limits are those of the start-up until that is done. */
   readonly frames: FrameReader = new FrameReader(STARTUP_LIMITS);
   /** The server's settings, as ParameterStatus reports them. */
@@ -22,14 +22,14 @@ export class Session {
   /**
    * Takes over a transport that nothing was read from.
    *
-   * @param onNotice called with each notice; what it throws ends the session.
+   * @param onNotice called with each notice; what it throws ends the channel.
    */
   constructor(transport: Transport, onNotice: (notice: ServerMessage) => void) {
     this.#transport = transport;
     this.#onNotice = onNotice;
   }
 
-  /** Why the session is over, or null while it is not. */
+  /** Why the channel is over, or null while it is not. */
   get failure(): unknown {
     return this.#failure;
   }
@@ -96,24 +96,28 @@ export class Session {
    * @throws {WireError} `"connection-lost"` where it is fatal: ReadyForQuery will not come.
    */
   serverError(body: Uint8Array): PostgresError {
-    const error = this.decode(() => new PostgresError(decodeServerMessage(body)));
+    const response = this.decode(() => decodeServerMessage(body));
+    const error = new PostgresError(response);
     if (!error.fatal) return error;
     throw this.fail(
-      new WireError(`The server ended the connection: ${error.message}`, {
-        kind: "connection-lost",
-        hint: "The server says why; connect again when it takes connections.",
-        retryable: true,
-        cause: error,
-      }),
+      new WireError(
+        `The server ended the connection: ${response.message} (SQLSTATE ${response.code})`,
+        {
+          kind: "connection-lost",
+          hint: "The server says why; connect again when it takes connections.",
+          retryable: true,
+          cause: error,
+        },
+      ),
     );
   }
 
-  /** A message that has no place where it came. The session is over. */
+  /** A message that has no place where it came. The channel is over. */
   unexpected(frame: Frame, during: string): unknown {
     return this.fail(new ProtocolError(`The server sent ${nameOf(frame.type)} during ${during}`));
   }
 
-  /** Runs a decoder; where it throws, the session is over. */
+  /** Runs a decoder; where it throws, the channel is over. */
   decode<T>(read: () => T): T {
     try {
       return read();
@@ -122,7 +126,7 @@ export class Session {
     }
   }
 
-  /** Ends the session and closes the transport. The first reason stays. @returns that reason. */
+  /** Ends the channel and closes the transport. The first reason stays. @returns that reason. */
   fail(reason: unknown): unknown {
     this.#failure ??= reason;
     this.#transport.close();

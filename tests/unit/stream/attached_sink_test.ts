@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { test } from "node:test";
 import { PgStreamError } from "../../../src/errors.ts";
-import { NoSink } from "../../../src/stream/no_sink.ts";
+import { NoSink } from "../../../src/stream/attached_sink.ts";
 
 test("a handler that uses a sink where none was attached is told so, and what to call", async () => {
   const sink = new NoSink();
