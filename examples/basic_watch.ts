@@ -2,7 +2,7 @@
  * Prints every change of a table, as it is committed.
  *
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
- *     deno run --allow-net --allow-env --allow-sys examples/basic_watch.ts
+ *     deno run --allow-net --allow-env examples/basic_watch.ts
  *
  * Reads DATABASE_URL, or the PG* variables. Ctrl+C stops it; the slot stays, and holds on to the WAL
  * until it is read or dropped: `SELECT pg_drop_replication_slot('basic_watch')`.
@@ -12,7 +12,8 @@ import { PgStream } from "@pgstream/pgstream";
 const stream = new PgStream({ slotName: "basic_watch" });
 stream.watch("documents");
 stream.onChange((event) => {
-  console.log(event.lsn, event.operation, `${event.schema}.${event.table}`, event.key, event.row);
+  const { lsn, operation, schema, table, key, row } = event;
+  console.log(lsn, operation, `${schema}.${table}`, key, JSON.stringify(row));
 });
 
 const { slot, publication } = await stream.setup();

@@ -4,6 +4,9 @@
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
  *     deno run -A examples/custom_sink.ts writes.jsonl
  *
+ * Ctrl+C stops it; the slot "custom_sink_example" stays, and holds on to the WAL until it is read or
+ * dropped.
+ *
  * Reads DATABASE_URL, or the PG* variables.
  */
 import { type FileHandle, open } from "node:fs/promises";

@@ -4,6 +4,8 @@
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
  *     VECTOR_URL=postgresql://… deno run -A examples/pgvector.ts
  *
+ * Ctrl+C stops it; the slot "pgvector_example" stays, and holds on to the WAL until it is read or dropped.
+ *
  * DATABASE_URL is where the texts are; VECTOR_URL, by default the same, is where the vectors go. Needs
  * the extension pgvector there: https://github.com/pgvector/pgvector
  */
@@ -26,10 +28,12 @@ stream.sink(
 );
 stream.onChange(async (event, sink) => {
   if (event.operation === "insert" || event.operation === "update") {
-    if (event.unchanged.includes("content")) return; // the embedded text is what it was
     if (event.oldKey !== null) await sink.delete(event.oldKey); // the key itself was changed
+    if (event.unchanged.includes("content")) return; // the embedded text is what it was
     const { content } = event.row;
-    await sink.upsert({ id: event.key, vector: await embed(content ?? ""), payload: { content } });
+    if (content) {
+      await sink.upsert({ id: event.key, vector: await embed(content), payload: { content } });
+    } else await sink.delete(event.key); // NULL or empty: no vector
   } else if (event.operation === "delete") {
     await sink.delete(event.key);
   }

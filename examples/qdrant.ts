@@ -4,6 +4,8 @@
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
  *     QDRANT_URL=http://localhost:6333 deno run -A examples/qdrant.ts
  *
+ * Ctrl+C stops it; the slot "qdrant_example" stays, and holds on to the WAL until it is read or dropped.
+ *
  * Reads DATABASE_URL, or the PG* variables; QDRANT_URL, and QDRANT_API_KEY where the server wants one.
  */
 import process from "node:process";
@@ -25,10 +27,12 @@ stream.sink(
 );
 stream.onChange(async (event, sink) => {
   if (event.operation === "insert" || event.operation === "update") {
-    if (event.unchanged.includes("content")) return; // the embedded text is what it was
     if (event.oldKey !== null) await sink.delete(event.oldKey); // the key itself was changed
+    if (event.unchanged.includes("content")) return; // the embedded text is what it was
     const { content } = event.row;
-    await sink.upsert({ id: event.key, vector: await embed(content ?? ""), payload: { content } });
+    if (content) {
+      await sink.upsert({ id: event.key, vector: await embed(content), payload: { content } });
+    } else await sink.delete(event.key); // NULL or empty: no vector
   } else if (event.operation === "delete") {
     await sink.delete(event.key);
   }

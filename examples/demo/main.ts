@@ -61,7 +61,7 @@ function readOptions(): Options | "help" {
       dsn: { type: "string" },
       "pgvector-dsn": { type: "string" },
       "qdrant-url": { type: "string" },
-      help: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
     },
   });
   if (values.help) return "help";

@@ -132,7 +132,9 @@ export function parseConnectionOptions(
   if (user === undefined || user === "") {
     throw new WireError("No user is named to connect as", {
       kind: "user-missing",
-      hint: "Put it into the DSN (postgresql://USER@…) or into PGUSER.",
+      hint:
+        "Put it into the DSN (postgresql://USER@…) or into PGUSER. On Deno the environment is " +
+        "read only where --allow-env allows it.",
     });
   }
   const password = value("password");

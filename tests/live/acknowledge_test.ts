@@ -11,6 +11,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
@@ -260,8 +261,8 @@ test("a consumer that is killed again and again loses nothing and keeps the orde
   const program = fileURLToPath(new URL("../support/consumer.ts", import.meta.url));
   const args = [program, db.dsn, slotName, table, "3"];
   if (process.versions.deno !== undefined) args.unshift("run", "-A", "--no-check");
-  /** By consumer: what it had handled, or was about to have. */
-  const lives: [string, number, string][][] = [];
+  /** By consumer: what it had handled, or was about to have, and what was confirmed before. */
+  const lives: { confirmed: bigint; places: [string, number, string][] }[] = [];
   const rows = 300;
   const writing = (async () => {
     for (let id = 0; id < rows;) {
@@ -272,33 +273,45 @@ test("a consumer that is killed again and again loses nothing and keeps the orde
       await sleep(10);
     }
   })();
-  const seen = () => new Set(lives.flat().map(([, , key]) => Number(key)));
+  const seen = () => new Set(lives.flatMap(({ places }) => places.map(([, , key]) => Number(key))));
   const all = () => Array.from({ length: rows }, (_, id) => id).every((id) => seen().has(id));
   const deadline = performance.now() + 30_000;
   while (!all() && performance.now() < deadline) {
-    const life: [string, number, string][] = [];
-    lives.push(life);
+    await until("the slot to be free", async () => await walsenderPid(db, slotName) === null);
+    const places: [string, number, string][] = [];
+    lives.push({ confirmed: await confirmedLsn(db, slotName), places });
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-    const gone = new Promise((resolve) => child.on("exit", resolve));
-    createInterface({ input: child.stdout }).on("line", (line) => life.push(JSON.parse(line)));
+    const lines = createInterface({ input: child.stdout });
+    const gone = Promise.all([once(child, "exit"), once(lines, "close")]);
+    lines.on("line", (line) => places.push(JSON.parse(line)));
     // Killed after some progress; the last one lives until all is there.
     const enough = lives.length > 4 ? Infinity : 1 + Math.floor(random() * 80);
-    while (life.length < enough && !all() && performance.now() < deadline) await sleep(5);
+    while (places.length < enough && !all() && performance.now() < deadline) await sleep(5);
     child.kill("SIGKILL");
     await gone;
   }
   await writing;
   assert(all(), `seed ${seed}: rows are missing`);
-  for (const life of lives) {
-    const places = life.map(([lsn, ordinal]) => [parseLsn(lsn), ordinal] as const);
+  // Keys were given in commit order: this is how all that was committed is to be handed out.
+  const order = Array.from({ length: rows }, (_, id) => String(id));
+  const lsnOf = new Map(
+    lives.flatMap(({ places }) => places.map(([lsn, , key]) => [key, parseLsn(lsn)])),
+  );
+  let handled = 0;
+  for (const { confirmed, places } of lives) {
+    // A transaction is confirmed where its commit record begins before the confirmed position.
+    const first = order.findIndex((key) => lsnOf.get(key)! >= confirmed);
+    assert(first === -1 || first <= handled, `seed ${seed}: confirmed before it was handled`);
+    // From the first event that is not confirmed on, with no gap: what is confirmed does not come again.
+    const keys = places.map(([, , key]) => key);
+    assertEquals(keys, first === -1 ? [] : order.slice(first, first + keys.length), `seed ${seed}`);
     places.forEach(([lsn, ordinal], index) => {
-      if (index === 0) return;
-      const [before, at] = places[index - 1]!;
-      assert(lsn > before || (lsn === before && ordinal === at + 1), `seed ${seed}: out of order`);
+      const begins = index === 0 || places[index - 1]![0] !== lsn;
+      assertEquals(ordinal, begins ? 0 : places[index - 1]![1] + 1, `seed ${seed}`);
     });
-    // A transaction comes from its first event on.
-    if (places.length > 0) assertEquals(places[0]![1], 0, `seed ${seed}`);
+    handled = Math.max(handled, first + keys.length);
   }
+  assertGreater(lives.length, 4, `seed ${seed}: nobody was killed`);
   await until("the slot to be free", async () => await walsenderPid(db, slotName) === null);
   await teardown();
 });

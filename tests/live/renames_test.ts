@@ -149,7 +149,7 @@ for (const major of testMajors(18, 14)) {
       });
     }
 
-    test("in a swap with another: no row comes as one of the table that had the name", async () => {
+    test("in a swap with another: each row comes once, under the name of its table", async () => {
       const table = uniqueName("swapped");
       const slotName = uniqueName();
       await db.query(`CREATE TABLE ${table} (id int PRIMARY KEY);
@@ -168,10 +168,11 @@ for (const major of testMajors(18, 14)) {
       } finally {
         await before.stream.stop();
       }
-      assertEquals(before.events.map(told), [`insert public.${table} 1`]);
-
+      // The name alone says that the second row is watched; no row is left out, and none comes twice.
       const next = streamOf(slotName, table, `${table}_old`);
-      assertEquals(await handedOut(next, 2), [
+      const missing = 3 - before.events.length;
+      assertEquals([...before.events.map(told), ...await handedOut(next, missing)], [
+        `insert public.${table} 1`,
         `insert public.${table} 2`,
         `insert public.${table}_old 3`,
       ]);

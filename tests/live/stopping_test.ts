@@ -8,6 +8,7 @@ import {
   assertLess,
   assertStringIncludes,
 } from "@std/assert";
+import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { parseLsn, type PgStream } from "../../mod.ts";
 import { type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
@@ -143,18 +144,78 @@ describe("stopping", () => {
     await teardown();
   });
 
-  test("from inside the handler stops after that very event", async () => {
+  test("from inside the handler, again and again: each single-row commit comes once", async () => {
     const { table, make, teardown } = await newTable(db, "inside");
+    const rows = 8;
+    for (let id = 1; id <= rows; id++) await db.query(`INSERT INTO ${table} VALUES (${id})`);
     const keys: string[] = [];
     const stream = make((event) => {
       keys.push(event.key!);
       void stream.stop();
     });
-    await db.query(`INSERT INTO ${table} VALUES (1), (2)`);
+    for (let start = 1; start <= rows; start++) {
+      await within("start()", stream.start());
+      // What is begun is finished; no event is begun after stop().
+      assertEquals(keys.length, start, keys.join());
+    }
+    await db.query(`INSERT INTO ${table} VALUES (${rows + 1})`);
     await within("start()", stream.start());
-    assertEquals(keys, ["1"]);
+    assertEquals(keys, Array.from({ length: rows + 1 }, (_, index) => String(index + 1)));
     await teardown();
   });
+
+  test("from inside the handler, amid a transaction: it comes again whole, and nothing else does", async () => {
+    const { table, make, teardown } = await newTable(db, "amid");
+    await db.query(`INSERT INTO ${table} VALUES (0)`);
+    await db.query(`INSERT INTO ${table} SELECT n FROM generate_series(1, 100) n`);
+    await db.query(`INSERT INTO ${table} VALUES (101)`);
+    const keys: number[] = [];
+    const numbers = (from: number, to: number) =>
+      Array.from({ length: to - from + 1 }, (_, index) => from + index);
+    const stopping = make((event) => {
+      keys.push(Number(event.key));
+      if (event.key === "50") void stopping.stop();
+    });
+    await within("start()", stopping.start());
+    assertEquals(keys.splice(0), numbers(0, 50));
+    const next = await started(make((event) => void keys.push(Number(event.key))));
+    await until("the last row", () => keys.at(-1) === 101);
+    await next.stop();
+    assertEquals(keys, numbers(1, 101));
+    await teardown();
+  });
+
+  for (const timeoutMs of [Infinity, 2 ** 31, 2 ** 40]) {
+    test(`with a limit of ${timeoutMs} ms waits for the handler`, async () => {
+      const { table, make, teardown } = await newTable(db, "patient");
+      const warnings: Error[] = [];
+      const onWarning = (warning: Error) => warnings.push(warning);
+      process.on("warning", onWarning);
+      const finished: string[] = [];
+      let begun = false;
+      const stream = make(async (event) => {
+        begun = true;
+        await sleep(700);
+        finished.push(event.key!);
+      });
+      const { ended } = await started(stream);
+      await db.query(`INSERT INTO ${table} VALUES (1)`);
+      await until("the event", () => begun);
+      await within("stop()", stream.stop({ timeoutMs }));
+      assertEquals(finished, ["1"]);
+      assertEquals(await within("start()", ended), null);
+      assertEquals(stream.status().events.insert, 1);
+      process.off("warning", onWarning);
+      assertEquals(warnings, []);
+
+      await db.query(`INSERT INTO ${table} VALUES (2)`);
+      const again = await started(stream);
+      await until("the next event", () => finished.length === 2);
+      await again.stop();
+      assertEquals(finished, ["1", "2"]);
+      await teardown();
+    });
+  }
 
   test("is needed before a second start(), watch(), sink(), onChange() or teardown()", async () => {
     const { make, teardown } = await newTable(db, "twice");
