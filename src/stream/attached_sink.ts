@@ -15,13 +15,11 @@ export function attachSink(sink: SinkLike): Sink {
       hint: "Derive a class from Sink, or pass an object with the two.",
     });
   }
-  for (const method of ["upsertMany", "deleteMany", "close"] as const) {
-    if (typeof sink[method] === "function" || !Object.isExtensible(sink)) continue;
-    Object.defineProperty(sink, method, {
-      value: Sink.prototype[method],
-      configurable: true,
-      writable: true,
-    });
+  if (!Object.isExtensible(sink)) return sink as Sink;
+  for (const name of ["upsertMany", "deleteMany", "close", Symbol.asyncDispose] as const) {
+    if (typeof (sink as Partial<Sink>)[name] === "function") continue;
+    const value = Sink.prototype[name];
+    Object.defineProperty(sink, name, { value, configurable: true, writable: true });
   }
   return sink as Sink;
 }

@@ -187,7 +187,7 @@ for (const major of testMajors(18, 14)) {
         assertStringIncludes(left[0]!, publicationName);
         // Whose it was is told where that is known.
         const owned = comment?.startsWith("pgstream: owned by") === true;
-        assertEquals(report.warnings.some((warning) => warning.includes("slot another")), owned);
+        assertEquals(report.warnings.some((warning) => warning.includes(`slot "another"`)), owned);
         if (!owned) assertEquals(report.warnings.length, 1);
         for (const warning of report.warnings) {
           assertStringIncludes(logger.lines.join("\n"), warning);
