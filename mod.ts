@@ -27,12 +27,16 @@
 export { type ChangeHandler, PgStream } from "./src/stream/pg_stream.ts";
 export type {
   Failure,
+  Gap,
   HandlerContext,
   PgStreamOptions,
   Transaction,
   WatchOptions,
 } from "./src/stream/options.ts";
-export type { CatchUpReport, StreamStatus } from "./src/stream/status.ts";
+export type { CatchUpReport, StreamState, StreamStatus } from "./src/stream/status.ts";
+export type { FailureDecision } from "./src/delivery/handler.ts";
+export type { LaneKey } from "./src/delivery/lane_plan.ts";
+export type { BackoffLimits, RetryLimits } from "./src/backoff.ts";
 
 export type {
   AnyRow,

@@ -1,158 +1,315 @@
-/** The queue between the socket and the handler, bounded in bytes, and the loop that empties it. */
+/** The queue between the socket and the handlers, bounded in bytes, and the lanes that empty it. */
 import type { ChangeEvent } from "../change.ts";
-import { HandlerError } from "./errors.ts";
+import { Attempts, type AttemptsOptions, type GoOn, type Settle } from "./attempts.ts";
+import type { EventTable } from "./event_builder.ts";
+import { EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
-
-/** What an event's objects take beside its text, roughly. */
-const EVENT_OVERHEAD_BYTES = 256;
+import { type BatchLimits, type HandlerContext, isThenable } from "./handler.ts";
+import { type Item, Lane } from "./lane.ts";
+import type { LanePlan } from "./lane_plan.ts";
 
 /** Timers, status updates among them, run at least this often, however quick the handler is. */
 const LONGEST_TURN_MS = 20;
-
-/** Called for each event, one after the other. A promise is waited for. */
-export type Handle = (event: ChangeEvent, signal: AbortSignal) => unknown;
+/** Transactions that wait for one before them to be finished, which hold memory though no event. */
+const MOST_UNCONFIRMED = 50_000;
 
 /** What a delivery works with. */
-export interface DeliveryOptions {
-  handle: Handle;
+export interface DeliveryOptions extends AttemptsOptions {
   /** Learns of each handled event. */
   frontier: Frontier;
-  /** Called after each handled event, when the frontier may have moved. */
-  onHandled: (event: ChangeEvent) => void;
-  /** The producer waits while more than this is queued. */
+  /** Which events may be handled side by side. */
+  lanes: LanePlan;
+  /** How batches are gathered; null: each event alone. */
+  batch: BatchLimits | null;
+  /** The producer waits while more than this is held. */
   maxQueueBytes: number;
+  /** Called for each event that is done. @param skipped true where it was given up */
+  onSettled: (event: ChangeEvent, skipped: boolean) => void;
+  /** Called when the frontier may have moved. */
+  onProgress: () => void;
   /** A clock in milliseconds. Default: `performance.now`. */
   now?: () => number;
 }
 
-interface QueuedEvent {
-  event: ChangeEvent;
-  transaction: TrackedTransaction;
-  bytes: number;
-}
-
-/** Hands events to the handler in the order in which they were offered. */
-export class Delivery {
+/** Hands events to the handlers: those of one lane in the order in which they were offered. */
+export class Delivery implements EventQueue {
   readonly #options: Required<DeliveryOptions>;
-  /** The first `#head` are handled. */
-  #queue: (QueuedEvent | undefined)[] = [];
-  #head = 0;
+  readonly #attempts: Attempts;
+  readonly #lanes: readonly Lane[];
   #bytes = 0;
-  #wakeConsumer: (() => void) | null = null;
+  /** Items in all lanes; one that several lanes share counts once. */
+  #items = 0;
   #room: PromiseWithResolvers<void> | null = null;
+  #drained: PromiseWithResolvers<void> | null = null;
+  /** Resolves when what is held may go on; null where nothing is. */
+  #held: PromiseWithResolvers<void> | null = null;
+  /** How often what was queued was given to somebody else. */
+  #drops = 0;
   #ended = false;
   #abandoned = false;
+  #turnBegan = 0;
+  #turn: Promise<void> | null = null;
 
+  /** Hands out nothing before `run`. */
   constructor(options: DeliveryOptions) {
     this.#options = { now: () => performance.now(), ...options };
+    this.#attempts = new Attempts(options);
+    this.#lanes = Array.from({ length: options.lanes.count }, () => new Lane());
   }
 
-  /** Bytes that are queued or in the handler's hands. */
   get queueBytes(): number {
     return this.#bytes;
   }
 
-  /** Queues an event. Look at `room()` before the next one. @param bytes what it holds in memory. */
-  offer(event: ChangeEvent, bytes: number, transaction: TrackedTransaction): void {
-    const cost = bytes + EVENT_OVERHEAD_BYTES;
-    this.#queue.push({ event, transaction, bytes: cost });
-    this.#bytes += cost;
-    this.#options.frontier.expect(transaction);
-    this.#wakeConsumer?.();
+  offer(
+    event: ChangeEvent,
+    bytes: number,
+    transaction: TrackedTransaction,
+    table: EventTable,
+  ): void {
+    const { frontier, lanes, batch, now } = this.#options;
+    const place = lanes.place(event, table);
+    const item: Item = {
+      event,
+      transaction,
+      bytes: bytes + EVENT_OVERHEAD_BYTES,
+      placedMs: batch === null ? 0 : now(),
+      dropped: false,
+      meeting: null,
+    };
+    this.#bytes += item.bytes;
+    frontier.expect(transaction);
+    if (typeof place === "number") {
+      this.#items++;
+      this.#lanes[place]!.push(item);
+    } else {
+      this.#meet(item, place === null ? this.#lanes : place.map((lane) => this.#lanes[lane]!));
+    }
   }
 
-  /**
-   * Null where there is room for one more event, of any size; else a promise of it. Once `run` is told
-   * to stop, or has failed, nobody waits any more: look at the signal after waiting.
-   */
+  commit(): void {
+    // Events are handed out as they come.
+  }
+
+  barrier(): void {
+    if (this.#lanes.length === 1) return;
+    this.#meet({
+      event: null,
+      transaction: null,
+      bytes: 0,
+      placedMs: 0,
+      dropped: false,
+      meeting: null,
+    }, this.#lanes);
+  }
+
   room(): Promise<void> | null {
-    if (this.#ended || this.#bytes <= this.#options.maxQueueBytes) return null;
-    this.#room ??= Promise.withResolvers();
+    if (this.#hasRoom) return null;
+    if (this.#room === null) {
+      this.#room = Promise.withResolvers();
+      // Nothing more can come: a batch that waits to be filled waits for nothing.
+      this.#wakeAll();
+    }
     return this.#room.promise;
   }
 
-  /**
-   * Hands out events until `signal` is aborted; then the one in hand is finished, the rest are not
-   * begun. The handler gets the same signal.
-   *
-   * @throws {HandlerError} as soon as the handler fails.
-   */
-  async run(signal: AbortSignal): Promise<void> {
-    const { handle, frontier, onHandled, now } = this.#options;
+  drained(): Promise<void> {
+    if (this.#items === 0 || this.#ended) return Promise.resolve();
+    this.#drained ??= Promise.withResolvers();
+    this.#wakeAll();
+    return this.#drained.promise;
+  }
+
+  hold(): void {
+    if (!this.#ended) this.#held ??= Promise.withResolvers();
+  }
+
+  release(): void {
+    this.#held?.resolve();
+    this.#held = null;
+    this.#wakeAll();
+  }
+
+  drop(): void {
+    this.#drops++;
+    for (const lane of this.#lanes) lane.drop();
+  }
+
+  /** @throws {HandlerError} once the handler has failed for good, when what other lanes have in hand is finished. */
+  async run(stop: AbortController): Promise<void> {
+    const { signal } = stop;
     const end = () => {
       this.#ended = true;
-      this.#wakeConsumer?.();
+      this.release();
       this.#giveRoom();
+      this.#drained?.resolve();
     };
+    if (signal.aborted) end();
     signal.addEventListener("abort", end);
+    this.#turnBegan = this.#options.now();
     try {
-      let turnBegan = now();
-      while (!signal.aborted) {
-        const next = this.#queue[this.#head];
-        if (next === undefined) {
-          // The turn goes on: a producer may have more without the event loop turning either.
-          await this.#filled();
-          continue;
-        }
+      const lanes = await Promise.allSettled(this.#lanes.map(async (lane) => {
         try {
-          const result = handle(next.event, signal);
-          // Awaiting costs a tick, which a handler that returns nothing need not pay.
-          if (isThenable(result)) await result;
-        } catch (cause) {
-          // A handler that gives up because it was told to stop has not failed: its event comes again.
+          await this.#empty(lane, signal);
+        } catch (error) {
+          // A second one that fails after the first has nothing to add: its event comes again too.
           if (signal.aborted) return;
-          throw new HandlerError(next.event, cause);
+          stop.abort(error);
+          throw error;
         }
-        if (this.#abandoned) return;
-        this.#shift(next);
-        frontier.handled(next.transaction);
-        onHandled(next.event);
-        if (now() - turnBegan > LONGEST_TURN_MS) {
-          await new Promise((resolve) => setTimeout(resolve, 0));
-          turnBegan = now();
-        }
-      }
+      }));
+      for (const lane of lanes) if (lane.status === "rejected") throw lane.reason;
     } finally {
       signal.removeEventListener("abort", end);
       end();
     }
   }
 
-  /** Nobody waits for the event in hand any more: when it is finished, that counts for nothing. */
   abandon(): void {
     this.#abandoned = true;
   }
 
-  #filled(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wakeConsumer = () => {
-        this.#wakeConsumer = null;
-        resolve();
-      };
-    });
+  get #hasRoom(): boolean {
+    const { maxQueueBytes, frontier } = this.#options;
+    return this.#ended ||
+      (this.#bytes <= maxQueueBytes &&
+        // With nothing in the lanes, what is unfinished waits for the server.
+        (frontier.unfinished < MOST_UNCONFIRMED || this.#items === 0));
   }
 
-  #shift(item: QueuedEvent): void {
-    // Let go of it now: the array itself is trimmed later.
-    this.#queue[this.#head++] = undefined;
-    this.#bytes -= item.bytes;
-    if (this.#head === this.#queue.length) {
-      this.#queue.length = 0;
-      this.#head = 0;
-    } else if (this.#head > 1024 && this.#head * 2 > this.#queue.length) {
-      // Forgetting in halves keeps each step's cost constant.
-      this.#queue = this.#queue.slice(this.#head);
-      this.#head = 0;
+  #meet(item: Item, lanes: readonly Lane[]): void {
+    item.meeting = { lanes, arrived: 0, over: false };
+    this.#items++;
+    for (const lane of lanes) lane.push(item);
+  }
+
+  async #empty(lane: Lane, signal: AbortSignal): Promise<void> {
+    const { handlers, batch } = this.#options;
+    const only = handlers.length === 1 && !handlers[0]!.batch ? handlers[0]! : null;
+    const firstTry: HandlerContext = { signal, attempt: 1 };
+    const settle: Settle = (count, skipped) => this.#settle(lane, count, skipped);
+    while (!signal.aborted) {
+      const item = lane.peek();
+      if (item === undefined || this.#held !== null) {
+        // The turn goes on: a producer may have more without the event loop turning either.
+        await lane.wait();
+        continue;
+      }
+      if (item.dropped && item.meeting === null) {
+        settle(1, false);
+      } else if (item.meeting !== null) {
+        await this.#together(lane, item, signal);
+      } else if (only !== null) {
+        let failed: { error: unknown } | undefined;
+        try {
+          const result = only.call(item.event!, firstTry);
+          // Awaiting costs a tick, which a handler that returns nothing need not pay.
+          if (isThenable(result)) await result;
+        } catch (error) {
+          failed = { error };
+        }
+        if (failed === undefined) settle(1, false);
+        else await this.#attempts.handle([item.event!], signal, this.#goOn(), settle, failed);
+      } else {
+        const count = batch === null ? 1 : await this.#gather(lane, batch, signal);
+        if (count === 0) continue;
+        const events = Array.from({ length: count }, (_, offset) => lane.peek(offset)!.event!);
+        await this.#attempts.handle(events, signal, this.#goOn(), settle);
+      }
+      if (this.#options.now() - this.#turnBegan > LONGEST_TURN_MS) await this.#nextTurn();
     }
-    if (this.#bytes <= this.#options.maxQueueBytes) this.#giveRoom();
+  }
+
+  /** One for all lanes: a turn of its own for each would add up. */
+  #nextTurn(): Promise<void> {
+    this.#turn ??= new Promise((resolve) =>
+      setTimeout(() => {
+        this.#turn = null;
+        this.#turnBegan = this.#options.now();
+        resolve();
+      }, 0)
+    );
+    return this.#turn;
+  }
+
+  /** Waits for the other lanes of the item. The last one that comes to it hands it out. */
+  async #together(lane: Lane, item: Item, signal: AbortSignal): Promise<void> {
+    const meeting = item.meeting!;
+    if (++meeting.arrived < meeting.lanes.length) {
+      while (!meeting.over && !signal.aborted) await lane.wait();
+      if (meeting.over) lane.shift();
+      return;
+    }
+    const settle: Settle = (_, skipped) => {
+      meeting.over = true;
+      this.#settle(lane, 1, skipped);
+      for (const other of meeting.lanes) other.wake();
+    };
+    if (item.event === null || item.dropped) settle(1, false);
+    else if (!await this.#attempts.handle([item.event], signal, this.#goOn(), settle)) {
+      // Its lanes wait for it, whoever handles it now.
+      if (item.dropped) settle(1, false);
+    }
+  }
+
+  /** What is in hand may be tried again as long as the stream has its slot. */
+  #goOn(): GoOn {
+    const drops = this.#drops;
+    return async () => {
+      if (this.#held !== null) await this.#held.promise;
+      return drops === this.#drops;
+    };
+  }
+
+  /** How many of the first items make the next batch; 0 where the signal was aborted meanwhile. */
+  async #gather(lane: Lane, limits: BatchLimits, signal: AbortSignal): Promise<number> {
+    const { maxEvents, maxBytes, maxDelayMs } = limits;
+    while (!signal.aborted) {
+      const full = lane.length >= maxEvents || lane.bytes >= maxBytes || lane.meetings > 0 ||
+        this.#room !== null || this.#drained !== null;
+      if (this.#held !== null || lane.peek()!.dropped) return 0;
+      const waitMs = full ? 0 : lane.peek()!.placedMs + maxDelayMs - this.#options.now();
+      if (waitMs <= 0) {
+        let bytes = 0;
+        let count = 0;
+        for (let item = lane.peek(); item?.meeting === null; item = lane.peek(count)) {
+          if (item.dropped) break;
+          bytes += item.bytes;
+          if (count > 0 && bytes > maxBytes) break;
+          if (++count === maxEvents) break;
+        }
+        return count;
+      }
+      await lane.wait(waitMs);
+    }
+    return 0;
+  }
+
+  #settle(lane: Lane, count: number, skipped: boolean): void {
+    if (this.#abandoned) return;
+    const { frontier, onSettled, onProgress } = this.#options;
+    for (let i = 0; i < count; i++) {
+      const { event, bytes, transaction, dropped } = lane.shift();
+      this.#items--;
+      this.#bytes -= bytes;
+      if (event === null || dropped) continue;
+      frontier.handled(transaction!);
+      onSettled(event, skipped);
+    }
+    onProgress();
+    if (this.#room !== null && this.#hasRoom) this.#giveRoom();
+    if (this.#items === 0) {
+      this.#drained?.resolve();
+      this.#drained = null;
+    }
+  }
+
+  #wakeAll(): void {
+    for (const lane of this.#lanes) lane.wake();
   }
 
   #giveRoom(): void {
     this.#room?.resolve();
     this.#room = null;
   }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as PromiseLike<unknown> | null | undefined)?.then === "function";
 }

@@ -26,7 +26,12 @@ export interface EventTable {
   name: TableName;
   /** Columns of the primary key in the key's order; none where it has none. */
   primaryKey: readonly string[];
+  /** True where every change tells the primary key, so that changes of different keys can be told apart. */
+  keyed: boolean;
 }
+
+/** Takes an event. @param table where it belongs */
+export type Emit = (event: ChangeEvent, table: EventTable) => void;
 
 /**
  * Builds the events of one stream. Relations are declared as they come; those that are not watched
@@ -39,6 +44,11 @@ export class EventBuilder {
   #commitTime = new Date(0);
   #xid = 0;
   #ordinal = 0;
+
+  /** The ordinal of the next change of this transaction. */
+  get ordinal(): number {
+    return this.#ordinal;
+  }
 
   /** A relation as it is from here on. @param table null where it is not watched. */
   declare(relation: Relation, table: EventTable | null): void {
@@ -53,18 +63,23 @@ export class EventBuilder {
     this.#ordinal = 0;
   }
 
-  /** The events of a change: one, or one for each watched table of a TRUNCATE; none if not watched. */
-  build(message: ChangeMessage): ChangeEvent[] {
+  /**
+   * Emits the events of a change: one, or one for each watched table of a TRUNCATE; none if not watched.
+   *
+   * @param from the first ordinal that is wanted: those before it were emitted already
+   */
+  build(message: ChangeMessage, emit: Emit, from = 0): void {
     if (message.type === "truncate") {
-      return message.relations.flatMap((relation) => {
+      for (const relation of message.relations) {
         const ordinal = this.#ordinal++;
         const table = this.#tables.get(relation.oid) ?? null;
-        return table === null ? [] : [this.#truncate(table, ordinal)];
-      });
+        if (table !== null && ordinal >= from) emit(this.#truncate(table, ordinal), table);
+      }
+      return;
     }
     const ordinal = this.#ordinal++;
     const table = this.#tables.get(message.relation.oid) ?? null;
-    return table === null ? [] : [this.#rowChange(message, table, ordinal)];
+    if (table !== null && ordinal >= from) emit(this.#rowChange(message, table, ordinal), table);
   }
 
   #rowChange(

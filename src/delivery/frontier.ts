@@ -15,6 +15,13 @@ export class TrackedTransaction {
   pending = 0;
   /** The commit record's end; unknown until the Commit message is read. */
   endLsn: Lsn | null = null;
+  /** When it was committed, in milliseconds since the Unix epoch; null for a keepalive's position. */
+  readonly commitTimeMs: number | null;
+
+  /** Made by `Frontier.begin()`. */
+  constructor(commitTimeMs: number | null) {
+    this.commitTimeMs = commitTimeMs;
+  }
 
   /** True when it was received whole and each of its events is handled. */
   get finished(): boolean {
@@ -50,9 +57,21 @@ export class Frontier {
     return this.#transactions;
   }
 
+  /** When the first transaction was committed of which something is left to do; null where there is none. */
+  get oldestCommitTimeMs(): number | null {
+    return this.#line[this.#head]?.commitTimeMs ?? null;
+  }
+
+  /** Forgets what is unfinished and goes on at a position that has nothing to do with those before. */
+  restart(position: Lsn): void {
+    this.#line = [];
+    this.#head = 0;
+    this.#confirmed = position;
+  }
+
   /** A transaction begins: nothing behind it is confirmed before it. */
-  begin(): TrackedTransaction {
-    const transaction = new TrackedTransaction();
+  begin(commitTimeMs: number | null = null): TrackedTransaction {
+    const transaction = new TrackedTransaction(commitTimeMs);
     this.#line.push(transaction);
     return transaction;
   }
@@ -63,9 +82,9 @@ export class Frontier {
     transaction.pending++;
   }
 
-  /** One event of the transaction was handled. */
-  handled(transaction: TrackedTransaction): void {
-    transaction.pending--;
+  /** Some events of the transaction were handled. */
+  handled(transaction: TrackedTransaction, events = 1): void {
+    transaction.pending -= events;
     this.#advance();
   }
 

@@ -6,19 +6,26 @@ import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import type { CopyBoth } from "../wire/copy_both.ts";
-import { PostgresError, type ServerMessage } from "../wire/postgres_error.ts";
-import { quoteIdentifier, quoteReplicationLiteral } from "../wire/quote.ts";
-import { PublicationError, ReplicationError, SlotError } from "./errors.ts";
+import { PostgresError } from "../wire/postgres_error.ts";
+import { ReplicationError } from "./errors.ts";
 import {
   decodeReplicationMessage,
   encodeStandbyStatusUpdate,
   type ReplicationMessage,
   type XLogData,
 } from "./messages.ts";
-import { identifySystem, readWalSenderTimeoutMs } from "./server.ts";
+import { type Backend, readBackend } from "./liveness.ts";
+import { identifySystem, readWalSenderTimeoutMs, type SystemIdentity } from "./server.ts";
 import { checkPublicationName } from "./publication.ts";
-import { checkSlotName, slotInUse, slotMissing } from "./slot.ts";
+import { checkSlotName } from "./slot.ts";
 import { connectForReplication } from "./connect.ts";
+import {
+  beyondServer,
+  publicationMissing,
+  refuseSkippedPublication,
+  startReplication,
+} from "./start_replication.ts";
+import { ShutdownSigns } from "./shutdown_signs.ts";
 
 /** Status updates go out at least this often. */
 const LONGEST_STATUS_INTERVAL_MS = 10_000;
@@ -40,6 +47,26 @@ export interface ReplicationStreamOptions extends ConnectorOptions {
   connector?: Connector;
   /** Ends the opening, with the signal's reason; later it has no effect. */
   signal?: AbortSignal;
+  /**
+   * Looks round on the stream's own connection just before it streams, and says where to start, in
+   * place of `startLsn`. What it throws ends the opening.
+   * @internal
+   */
+  prepare?: (connection: Connection, identity: SystemIdentity) => Promise<Lsn>;
+  /**
+   * Called at a status update while a `read()` waits and nothing at all has come since the server was
+   * asked for a reply: `requests` of them in a row, 1, 2, 3 …, each at least one interval old. They are
+   * counted, not timed, so that a process that stood still takes no server for dead; and not counted
+   * while nobody reads.
+   * @internal
+   */
+  onUnanswered?: (requests: number) => void;
+  /**
+   * Called once, when the server asks for replies in a burst: it shuts down, and goes on asking until
+   * all that it has sent is acknowledged or the stream is closed.
+   * @internal
+   */
+  onServerStopping?: () => void;
 }
 
 /**
@@ -65,40 +92,64 @@ export interface ReplicationStreamOptions extends ConnectorOptions {
 export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposable {
   readonly #connection: Connection;
   readonly #copy: CopyBoth;
+  readonly #options: ReplicationStreamOptions;
   readonly #publicationName: string;
+  readonly #identity: SystemIdentity;
+  readonly #backend: Backend;
   readonly #interval: ReturnType<typeof setInterval>;
+  readonly #shutdownSigns: ShutdownSigns;
   #soon: ReturnType<typeof setTimeout> | undefined;
   #receivedLsn: Lsn;
   #acknowledgedLsn: Lsn;
-  #lastStatusMs = 0;
+  /** By a clock that nobody sets back. */
+  #lastStatusAt = -Infinity;
+  #reading = false;
+  /** Something came since the last status update by the clock. */
+  #heard = true;
+  /** Replies that were asked for in a row, with nothing heard since. */
+  #asked = 0;
+  /** The next status update asks for a reply. */
+  #replyWanted = false;
   #ending: Promise<boolean> | undefined;
 
   private constructor(
     connection: Connection,
     copy: CopyBoth,
-    start: { lsn: Lsn; statusIntervalMs: number; publicationName: string },
+    options: ReplicationStreamOptions,
+    start: {
+      lsn: Lsn;
+      walSenderTimeoutMs: number;
+      publicationName: string;
+      identity: SystemIdentity;
+      backend: Backend;
+    },
   ) {
     this.#connection = connection;
     this.#copy = copy;
+    this.#options = options;
     this.#publicationName = start.publicationName;
+    this.#identity = start.identity;
+    this.#backend = start.backend;
     this.#receivedLsn = start.lsn;
     this.#acknowledgedLsn = start.lsn;
-    this.#interval = setInterval(() => this.#sendStatus(), start.statusIntervalMs);
+    this.#shutdownSigns = new ShutdownSigns(start.walSenderTimeoutMs);
+    this.#interval = setInterval(() => this.#tick(), statusIntervalMs(start.walSenderTimeoutMs));
   }
 
   /**
    * Connects and starts the stream.
    *
-   * @throws {SlotError} of kind `slot-missing`, `slot-in-use`, `lsn-beyond-server`; `PublicationError` of kind
-   * `publication-missing`; `PostgresError` for the rest of what the server refuses.
+   * @throws {SlotError} of kind `slot-missing`, `slot-in-use`, `slot-lost`, `lsn-beyond-server`;
+   * `PublicationError` of kind `publication-missing`; `PostgresError` for the rest of what the server
+   * refuses.
    */
   static async open(options: ReplicationStreamOptions = {}): Promise<ReplicationStream> {
     const slotName = options.slotName ?? "pgstream";
     const publicationName = options.publicationName ?? slotName;
-    const { startLsn = INVALID_LSN, signal } = options;
+    const { startLsn = INVALID_LSN, signal, prepare } = options;
     checkSlotName(slotName);
     checkPublicationName(publicationName);
-    const lsn = toLsn(startLsn);
+    const startsAt = toLsn(startLsn);
     const connector = options.connector ?? new Connector(options);
     const connection = await connectForReplication(connector, {
       signal,
@@ -107,14 +158,18 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     try {
       // Whatever the role, the database or the DSN says: the warning that is waited for has to come.
       await connection.query("SET client_min_messages = 'warning'", { signal });
-      const timeoutMs = await readWalSenderTimeoutMs(connection, signal);
-      const { walLsn } = await identifySystem(connection, signal);
-      if (lsn > walLsn) throw beyondServer(slotName, lsn, walLsn);
+      const walSenderTimeoutMs = await readWalSenderTimeoutMs(connection, signal);
+      const backend = await readBackend(connection, signal);
+      const identity = await identifySystem(connection, signal);
+      const lsn = prepare === undefined ? startsAt : await prepare(connection, identity);
+      await checkReached(connection, { slotName, lsn, identity, signal });
       const copy = await startReplication(connection, { slotName, publicationName, lsn, signal });
-      return new ReplicationStream(connection, copy, {
+      return new ReplicationStream(connection, copy, options, {
         lsn,
-        statusIntervalMs: statusIntervalMs(timeoutMs),
+        walSenderTimeoutMs,
         publicationName,
+        identity,
+        backend,
       });
     } catch (error) {
       await connection.close();
@@ -124,7 +179,23 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
 
   /** The walsender's process id on the server. */
   get processId(): number {
-    return this.#connection.processId;
+    return this.#backend.processId;
+  }
+
+  /**
+   * The walsender's session, which no later one with the same process id is taken for.
+   * @internal
+   */
+  get backend(): Backend {
+    return this.#backend;
+  }
+
+  /**
+   * Which cluster this is, as it said before the stream began.
+   * @internal
+   */
+  get identity(): SystemIdentity {
+    return this.#identity;
   }
 
   /** The last position received, by data or by a keepalive. */
@@ -144,21 +215,36 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    * @throws {PublicationError} of kind `publication-missing`, `PostgresError`, `TransportError`, …
    */
   async read(): Promise<readonly ReplicationMessage[] | null> {
+    this.#reading = true;
     const payloads = await this.#copy.read().catch((error) => {
+      // What close() does to the connection is no failure.
+      if (this.#ending !== undefined) return null;
       throw this.#explain(error);
-    });
+    }).finally(() => this.#reading = false);
     if (payloads === null) return null;
+    this.#heard = true;
     const messages: ReplicationMessage[] = [];
+    let stopping = false;
     for (const payload of payloads) {
       const message = decodeReplicationMessage(payload);
       messages.push(message);
-      const lsn = message.type === "xLogData" ? message.walStart : message.walEnd;
-      if (lsn > this.#receivedLsn) this.#receivedLsn = lsn;
+      this.noteReceived(message.type === "xLogData" ? message.walStart : message.walEnd);
       // Answered after the caller had its turn: the position that this very keepalive brings is
       // what a server that shuts down waits for.
       if (message.type === "primaryKeepalive" && message.replyRequested) this.#sendSoon();
+      if (this.#shutdownSigns.received(message)) stopping = true;
     }
+    if (stopping) this.#options.onServerStopping?.();
     return messages;
+  }
+
+  /**
+   * Notes that everything before `lsn` was received, where the data says so and the protocol's own
+   * positions do not yet: what comes before a Begin has all been sent.
+   * @internal
+   */
+  noteReceived(lsn: Lsn): void {
+    if (lsn > this.#receivedLsn) this.#receivedLsn = lsn;
   }
 
   /**
@@ -182,10 +268,19 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   }
 
   /**
+   * Asks the server for a keepalive, which tells how far it has come.
+   * @internal
+   */
+  requestReply(): void {
+    this.#replyWanted = true;
+    this.#sendSoon();
+  }
+
+  /**
    * Confirms what was acknowledged, ends the stream and closes the connection. What the server still
    * sends is discarded for at most `timeoutMs`. A `read()` that waits returns null.
    *
-   * @param options.timeoutMs default 1,000
+   * @param options.timeoutMs default 1,000; 0 waits for nothing, as for a connection that is dead
    * @returns true when the server's answer proves that it read the last confirmation
    */
   close({ timeoutMs = 1000 }: { timeoutMs?: number } = {}): Promise<boolean> {
@@ -213,11 +308,10 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     clearInterval(this.#interval);
     clearTimeout(this.#soon);
     try {
-      await this.#writeStatus();
+      // Not waited for: a connection that takes no more bytes would hold it for ever, and what ends
+      // the copy ends this write too.
+      this.#writeStatus().catch(() => {});
       return (await this.#copy.end({ timeoutMs })).commandComplete;
-    } catch {
-      // The connection is gone: there is nobody left to tell, and the slot keeps the old position.
-      return false;
     } finally {
       await this.#connection.close();
     }
@@ -229,9 +323,21 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     return publicationMissing(this.#publicationName, error);
   }
 
+  /** The status update by the clock. */
+  #tick(): void {
+    // A read that waits takes whatever comes: if nothing came, nothing was there to be taken.
+    const silent = this.#reading && !this.#heard;
+    this.#heard = false;
+    const unanswered = silent ? this.#asked : 0;
+    this.#asked = silent ? this.#asked + 1 : 0;
+    if (silent) this.#replyWanted = true;
+    this.#sendStatus();
+    if (unanswered > 0) this.#options.onUnanswered?.(unanswered);
+  }
+
   #sendSoon(): void {
     if (this.#soon !== undefined || this.#ending !== undefined) return;
-    const wait = Math.max(0, this.#lastStatusMs + SHORTEST_STATUS_INTERVAL_MS - Date.now());
+    const wait = Math.max(0, this.#lastStatusAt + SHORTEST_STATUS_INTERVAL_MS - performance.now());
     this.#soon = setTimeout(() => this.#sendStatus(), wait);
   }
 
@@ -243,11 +349,15 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   }
 
   async #writeStatus(): Promise<void> {
-    this.#lastStatusMs = Date.now();
+    this.#lastStatusAt = performance.now();
+    const replyRequested = this.#replyWanted;
+    this.#replyWanted = false;
+    this.#shutdownSigns.sent(this.#receivedLsn);
     await this.#copy.write(encodeStandbyStatusUpdate({
       writtenLsn: this.#receivedLsn,
       flushedLsn: this.#acknowledgedLsn,
-      clockMs: this.#lastStatusMs,
+      clockMs: Date.now(),
+      replyRequested,
     }));
   }
 }
@@ -272,64 +382,18 @@ export function statusIntervalMs(walSenderTimeoutMs: number): number {
   return Math.min(LONGEST_STATUS_INTERVAL_MS, Math.max(1, Math.floor(walSenderTimeoutMs / 3)));
 }
 
-async function startReplication(
+/** @throws {SlotError} of kind `lsn-beyond-server`. */
+async function checkReached(
   connection: Connection,
-  { slotName, publicationName, lsn, signal }: {
+  { slotName, lsn, identity, signal }: {
     slotName: string;
-    publicationName: string;
     lsn: Lsn;
+    identity: SystemIdentity;
     signal: AbortSignal | undefined;
   },
-): Promise<CopyBoth> {
-  const publications = quoteReplicationLiteral(quoteIdentifier(publicationName));
-  try {
-    return await connection.copyBoth(
-      `START_REPLICATION SLOT ${quoteIdentifier(slotName)} LOGICAL ${formatLsn(lsn)} ` +
-        `(proto_version '1', publication_names ${publications})`,
-      { signal },
-    );
-  } catch (error) {
-    if (!(error instanceof PostgresError)) throw error;
-    if (error.code === "55006") throw await slotInUse(connection, slotName, error);
-    if (error.code === "42704") {
-      throw slotMissing(slotName, error);
-    }
-    throw error;
-  }
-}
-
-/** The server would believe it, and skip in silence what it writes until it gets there. */
-function beyondServer(slotName: string, lsn: Lsn, walLsn: Lsn): SlotError {
-  return new SlotError(
-    `Slot "${slotName}" cannot go on at ${formatLsn(lsn)}: the server's WAL ends at ` +
-      formatLsn(walLsn),
-    {
-      kind: "lsn-beyond-server",
-      slotName,
-      hint:
-        "Is it another server, or one restored from a backup? Changes may be missing: drop the " +
-        "slot, run setup() again, and rebuild what it kept in step.",
-    },
-  );
-}
-
-function publicationMissing(publicationName: string, cause?: unknown): PublicationError {
-  return new PublicationError(
-    `Publication "${publicationName}" does not exist where the stream reads the WAL`,
-    {
-      kind: "publication-missing",
-      publicationName,
-      hint: "It was dropped, or made after the slot. Create it, drop the slot and run setup() " +
-        "again: a slot cannot read WAL from before its publication.",
-      cause,
-    },
-  );
-}
-
-/**
- * PostgreSQL 18 goes on without a publication and skips its rows, with only a WARNING to tell. Known by
- * the server's routine, since texts are translated.
- */
-function refuseSkippedPublication(notice: ServerMessage, publicationName: string): void {
-  if (notice.routine === "LoadPublications") throw publicationMissing(publicationName);
+): Promise<void> {
+  if (lsn <= identity.walLsn) return;
+  // A slot that was made, or confirmed by another session, since that answer may be beyond it.
+  const { walLsn } = await identifySystem(connection, signal);
+  if (lsn > walLsn) throw beyondServer(slotName, lsn, walLsn);
 }

@@ -2,24 +2,37 @@
  * The replication slot: what the server remembers of how far a consumer is.
  * https://www.postgresql.org/docs/current/view-pg-replication-slots.html
  */
+import { pause } from "../backoff.ts";
 import { type Lsn, parseLsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
+import type { Connector } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
-import { quoteLiteral } from "../wire/quote.ts";
+import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
 import { SlotError } from "./errors.ts";
+import { type Backend, isOneOf } from "./liveness.ts";
 import { rowsOf } from "./server.ts";
+import { checkFailoverSupported, checkSlot, checkSlotKind } from "./slot_check.ts";
+import { createSlot, type SlotCreation } from "./slot_creation.ts";
 
-const OUTPUT_PLUGIN = "pgoutput";
 const CREATION_POLL_MS = 100;
+const SHORTEST_POLL_MS = 100;
+const LONGEST_POLL_MS = 500;
+/** How long a slot that was just seen free may keep ALTER_REPLICATION_SLOT waiting. */
+const ALTER_TIMEOUT_MS = 5000;
+const NEVER = new AbortController().signal;
 
 /** A logical slot as `pg_replication_slots` shows it. */
 export interface Slot {
   /** Null for a physical slot. */
   plugin: string | null;
   database: string | null;
-  /** The walsender that uses it now. */
+  /** The session that uses it now. */
   activePid: number | null;
+  /** True where it goes with the session that made it, which is the one that holds it. */
+  temporary: boolean;
   twoPhase: boolean;
+  /** True where standbys keep a copy of it (17+). */
+  failover: boolean;
   /** What the consumer confirmed: the next stream starts here. Null for a physical slot. */
   confirmedFlushLsn: Lsn | null;
   /** True while a session is in the middle of making it: it cannot be used yet, and may vanish again. */
@@ -60,7 +73,9 @@ export async function readSlot(
     plugin: row.plugin ?? null,
     database: row.database ?? null,
     activePid: row.active_pid == null ? null : Number(row.active_pid),
+    temporary: row.temporary === "t",
     twoPhase: row.two_phase === "t",
+    failover: row.failover === "t",
     confirmedFlushLsn: row.confirmed_flush_lsn == null ? null : parseLsn(row.confirmed_flush_lsn),
     creating: logical && row.confirmed_flush_lsn == null,
     // Which column tells depends on the version: 17+, 16, 13–15; before 13 nothing is invalidated.
@@ -70,171 +85,87 @@ export async function readSlot(
 }
 
 /**
- * Checks that the slot can be one of ours, whatever has become of it.
+ * Creates the slot, or waits while another session is creating it. One that is there gets `failover`
+ * where that is wanted, for which the connection has to be one for replication.
  *
- * @throws {SlotError} of kind `slot-plugin` or `slot-database`.
- */
-export function checkSlotKind(slotName: string, slot: Slot, database: string): void {
-  const fail = (kind: string, message: string) => {
-    throw new SlotError(message, { kind, slotName, hint: anotherSlot(slotName) });
-  };
-  if (slot.plugin !== OUTPUT_PLUGIN) {
-    const what = slot.plugin === null ? "a physical slot" : `of the plugin "${slot.plugin}"`;
-    fail("slot-plugin", `Slot "${slotName}" is ${what}, not of "${OUTPUT_PLUGIN}"`);
-  }
-  if (slot.database !== database) {
-    fail(
-      "slot-database",
-      `Slot "${slotName}" belongs to database "${slot.database}", not to "${database}"`,
-    );
-  }
-}
-
-/**
- * Checks that a stream of ours can use the slot.
- *
- * @throws {SlotError} of kind `slot-in-use` while it is being created, `slot-plugin`, `slot-database`,
- * `slot-two-phase` or `slot-lost`.
- */
-export function checkSlot(slotName: string, slot: Slot, database: string): void {
-  if (slot.creating) {
-    throw new SlotError(
-      `Cannot use slot "${slotName}": PID ${slot.activePid} is still creating it`,
-      {
-        kind: "slot-in-use",
-        slotName,
-        activePid: slot.activePid ?? undefined,
-        retryable: true,
-        hint: "Try again when setup() has ended: the server waits for writing transactions to end.",
-      },
-    );
-  }
-  checkSlotKind(slotName, slot, database);
-  const fail = (kind: string, message: string, hint: string) => {
-    throw new SlotError(message, { kind, slotName, hint });
-  };
-  if (slot.twoPhase) {
-    fail(
-      "slot-two-phase",
-      `Slot "${slotName}" decodes two-phase transactions`,
-      anotherSlot(slotName),
-    );
-  }
-  if (slot.invalidated !== null) {
-    fail(
-      "slot-lost",
-      `Slot "${slotName}" was invalidated by the server (${slot.invalidated}): ` +
-        "changes after its position are gone",
-      "Drop it, run setup() again, and rebuild what it kept in step: " +
-        `SELECT pg_drop_replication_slot(${quoteLiteral(slotName)}); ` +
-        "Look at max_slot_wal_keep_size and idle_replication_slot_timeout.",
-    );
-  }
-}
-
-function anotherSlot(slotName: string): string {
-  return "Choose another slotName, or drop it if nobody needs it: " +
-    `SELECT pg_drop_replication_slot(${quoteLiteral(slotName)});`;
-}
-
-/**
- * Creates the slot, or waits while another session is creating it.
- *
- * @returns false where another session made it
- * @throws {SlotError} as `createSlot`, and `checkSlot` for what the other session made.
+ * @returns false where there was one, or another session made it
+ * @throws {SlotError} as `createSlot`, and `checkSlot` for what is there; `failover-unsupported`;
+ * `slot-in-use` where somebody streams from a slot that has yet to get `failover`.
  */
 export async function ensureSlot(
   connection: Connection,
   slotName: string,
   database: string,
-  { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal | undefined },
+  { timeoutMs, signal, failover = false }: Omit<SlotCreation, "temporary">,
 ): Promise<boolean> {
+  if (failover) checkFailoverSupported(connection, slotName);
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const slot = await readSlot(connection, slotName, signal);
     if (slot === null) {
-      if (await createSlot(connection, slotName, { timeoutMs, signal })) return true;
+      const created = await createSlot(connection, slotName, { timeoutMs, signal, failover });
+      if (created !== null) return true;
     } else if (slot.creating && performance.now() < deadline) {
-      await new Promise((resolve) => setTimeout(resolve, CREATION_POLL_MS));
+      await pause(CREATION_POLL_MS, signal ?? NEVER);
     } else {
       checkSlot(slotName, slot, database);
+      if (failover && !slot.failover) await addFailover(connection, slotName, slot, signal);
       return false;
     }
   }
 }
 
-/**
- * Creates the slot. The server waits for every transaction that is writing at that moment, so this
- * gives up after `timeoutMs` and names them.
- *
- * @returns false where another session is making it, or has made it
- * @throws {SlotError} of kind `slot-creation-blocked`, `slots-exhausted` or `replication-privilege`.
- */
-async function createSlot(
+async function addFailover(
   connection: Connection,
   slotName: string,
-  { timeoutMs, signal }: { timeoutMs: number; signal?: AbortSignal | undefined },
-): Promise<boolean> {
+  slot: Slot,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (slot.activePid !== null) throw slotHeld(slotName, slot.activePid);
+  // The server would wait for whoever took the slot in this moment, and obeys no timeout there.
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), ALTER_TIMEOUT_MS);
   try {
-    // The function instead of CREATE_REPLICATION_SLOT: it obeys statement_timeout.
-    // 0 is no timeout; more than 31 bits is nothing that the server takes.
-    const timeout = timeoutMs < 2 ** 31 ? Math.ceil(timeoutMs) : 0;
-    await connection.query(`SET statement_timeout = ${timeout}`, { signal });
     await connection.query(
-      `SELECT pg_catalog.pg_create_logical_replication_slot(${quoteLiteral(slotName)}, ` +
-        `${quoteLiteral(OUTPUT_PLUGIN)})`,
-      { signal },
+      `ALTER_REPLICATION_SLOT ${quoteIdentifier(slotName)} (FAILOVER true)`,
+      { signal: signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]) },
     );
-    return true;
   } catch (error) {
-    if (!(error instanceof PostgresError)) throw error;
-    if (error.code === "42710") return false;
-    if (error.code === "57014") throw await creationBlocked(connection, slotName, timeoutMs, error);
-    if (error.code === "53400") {
-      throw new SlotError(`Cannot create slot "${slotName}": all slots are in use`, {
-        kind: "slots-exhausted",
-        slotName,
-        hint: "Raise max_replication_slots and restart, or drop slots that nobody uses: " +
-          "SELECT slot_name FROM pg_replication_slots WHERE NOT active;",
-        cause: error,
-      });
+    if (late.signal.aborted && signal?.aborted !== true) {
+      throw await slotInUse(connection, slotName);
     }
-    throw error;
+    if (!(error instanceof PostgresError) || error.code !== "55006") throw error;
+    throw await slotInUse(connection, slotName, error);
   } finally {
-    if (!connection.closed) await connection.query("RESET statement_timeout");
+    clearTimeout(timer);
   }
 }
 
-async function creationBlocked(
+/**
+ * Drops the slot, if there is one, and makes it anew: what was written in between is not in it.
+ *
+ * @returns its position
+ * @throws {SlotError} of kind `slot-in-use` while a session holds it, `slot-plugin` or `slot-database`
+ * where it is not one of ours; as `createSlot`; `failover-unsupported`. Nothing was dropped then, but where the
+ * slot could not be made.
+ */
+export async function recreateSlot(
   connection: Connection,
   slotName: string,
-  timeoutMs: number,
-  cause: PostgresError,
-): Promise<SlotError> {
-  const writers = await connection.query(
-    `SELECT pid, pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - xact_start)
-      FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 10`,
-  );
-  const prepared = await connection.query("SELECT gid FROM pg_catalog.pg_prepared_xacts LIMIT 10");
-  const blockers = [
-    // Since when, the server tells only those who may see the session's statements too.
-    ...writers.rows.map(([pid, age]) =>
-      age === null ? `PID ${pid}` : `PID ${pid} (open for ${age})`
-    ),
-    ...prepared.rows.map(([gid]) => `prepared transaction "${gid}"`),
-  ];
-  return new SlotError(
-    `Cannot create slot "${slotName}" within ${timeoutMs} ms: the server waits for ` +
-      `writing transactions to end: ${blockers.join(", ") || "none any more"}`,
-    {
-      kind: "slot-creation-blocked",
-      slotName,
-      retryable: true,
-      hint:
-        "Run setup() again when they have ended, or end them: SELECT pg_terminate_backend(PID);",
-      cause,
-    },
-  );
+  database: string,
+  options: Omit<SlotCreation, "temporary">,
+): Promise<Lsn> {
+  const { signal, failover } = options;
+  if (failover) checkFailoverSupported(connection, slotName);
+  const old = await readSlot(connection, slotName, signal);
+  if (old !== null && !old.creating) {
+    checkSlotKind(slotName, old, database);
+    await dropSlot(connection, slotName, signal);
+  }
+  await ensureSlot(connection, slotName, database, options);
+  const slot = await readSlot(connection, slotName, signal);
+  if (slot?.confirmedFlushLsn == null) throw slotMissing(slotName);
+  return slot.confirmedFlushLsn;
 }
 
 /**
@@ -259,6 +190,55 @@ export async function dropSlot(
   }
 }
 
+/** How long to wait for a slot, and whom not to wait for. */
+export interface SlotWait {
+  /** `Infinity`: as long as it takes. */
+  timeoutMs: number;
+  /** Ends the waiting with its reason. */
+  signal: AbortSignal;
+  /** Sessions of this very process that are of no use any more: where one holds the slot, it is ended. */
+  own: readonly Backend[];
+}
+
+/**
+ * Waits until no session holds the slot. Sessions of others are waited for, never ended.
+ *
+ * @throws {SlotError} of kind `slot-in-use`, naming the PID, when the time is over.
+ */
+export async function waitForSlot(
+  connector: Connector,
+  slotName: string,
+  { timeoutMs, signal, own }: SlotWait,
+): Promise<"free" | "missing"> {
+  const deadline = performance.now() + timeoutMs;
+  // Who is who is decided and acted on in one statement: in between, a PID may change hands.
+  const sql = `SELECT s.active_pid,
+      (SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
+        WHERE a.pid = s.active_pid AND ${isOneOf(own)}) AS ended
+    FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = ${quoteLiteral(slotName)}`;
+  const ended = new Set<string>();
+  const connection = await connector.connect({ signal });
+  try {
+    for (let waitMs = SHORTEST_POLL_MS;; waitMs = Math.min(LONGEST_POLL_MS, waitMs * 1.5)) {
+      const [row] = rowsOf(await connection.query(sql, { signal }));
+      if (row === undefined) return "missing";
+      if (row.active_pid === null) return "free";
+      const pid = row.active_pid!;
+      if (row.ended === "t" && !ended.has(pid)) {
+        ended.add(pid);
+        connector.logger.info(
+          `Ended PID ${pid}, a session of this process's that still held slot "${slotName}"`,
+        );
+      }
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0) throw slotHeld(slotName, Number(pid));
+      await pause(Math.min(waitMs, leftMs), signal);
+    }
+  } finally {
+    await connection.close();
+  }
+}
+
 /** The error for a slot that is not there. */
 export function slotMissing(slotName: string, cause?: unknown): SlotError {
   return new SlotError(`Slot "${slotName}" does not exist`, {
@@ -270,13 +250,17 @@ export function slotMissing(slotName: string, cause?: unknown): SlotError {
   });
 }
 
-/** The error for a slot that another session holds; names its PID. */
+/** The error for a slot that another session holds; looks up its PID. */
 export async function slotInUse(
   connection: Connection,
   slotName: string,
-  cause: PostgresError,
+  cause?: PostgresError,
 ): Promise<SlotError> {
-  const pid = (await readSlot(connection, slotName))?.activePid ?? undefined;
+  const slot = await readSlot(connection, slotName);
+  return slotHeld(slotName, slot?.activePid ?? undefined, cause);
+}
+
+function slotHeld(slotName: string, pid: number | undefined, cause?: PostgresError): SlotError {
   return new SlotError(
     `Cannot use slot "${slotName}": it is held by ${
       pid === undefined ? "another session" : `PID ${pid}`

@@ -13,15 +13,8 @@ import {
   reconcilePublication,
 } from "./publication.ts";
 import { checkServer, currentDatabase } from "./server.ts";
-import {
-  checkSlot,
-  checkSlotKind,
-  checkSlotName,
-  dropSlot,
-  ensureSlot,
-  readSlot,
-  type Slot,
-} from "./slot.ts";
+import { checkSlotName, dropSlot, ensureSlot, readSlot, type Slot } from "./slot.ts";
+import { checkFailoverSupported, checkSlot, checkSlotKind, slotNameTaken } from "./slot_check.ts";
 import { checkReplicaIdentity, parseWatchedName, readTables } from "./tables.ts";
 
 /** How a `SlotManager` finds the server, and what it manages. */
@@ -37,6 +30,13 @@ export interface SlotManagerOptions extends ConnectorOptions {
    * 60,000; `Infinity`: as long as they take.
    */
   createTimeoutMs?: number;
+  /** Standbys keep a copy of the slot, so that it survives a failover. Needs 17 or later. Default: false. */
+  failover?: boolean;
+  /**
+   * The slot is the stream's own, made when it starts and gone with its connection: `setup()` makes only the
+   * publication, `teardown()` drops only that. Default: false.
+   */
+  temporary?: boolean;
   /**
    * Used instead of connecting by the other options.
    * @internal
@@ -46,8 +46,10 @@ export interface SlotManagerOptions extends ConnectorOptions {
 
 /** What `setup()` did. */
 export interface SetupReport {
-  /** Whether the slot had to be made. */
+  /** Whether the slot had to be made; "found" for a temporary one too, which setup() never makes. */
   slot: "created" | "found";
+  /** True for a temporary slot; absent for any other. */
+  temporary?: true;
   /** What had to be done about the publication. */
   publication: "created" | "altered" | "found";
   /** Tables that were added to the publication, `schema.table`. */
@@ -75,11 +77,14 @@ export class SlotManager {
   readonly #publicationName: string;
   readonly #tables: readonly string[];
   readonly #createTimeoutMs: number;
+  readonly #failover: boolean;
+  readonly #temporary: boolean;
 
   /**
    * Connects to nothing yet.
    *
-   * @throws {SlotError} of kind `slot-name`; {PublicationError} of kind `publication-name`.
+   * @throws {SlotError} of kind `slot-name`; {PublicationError} of kind `publication-name`;
+   * {ReplicationError} of kind `invalid-option`.
    */
   constructor(options: SlotManagerOptions = {}) {
     this.#slotName = options.slotName ?? "pgstream";
@@ -93,6 +98,14 @@ export class SlotManager {
       throw new ReplicationError(`createTimeoutMs is no time: ${this.#createTimeoutMs}`, {
         kind: "invalid-option",
         hint: "Milliseconds above 0, or Infinity.",
+      });
+    }
+    this.#failover = options.failover ?? false;
+    this.#temporary = options.temporary ?? false;
+    if (this.#failover && this.#temporary) {
+      throw new ReplicationError("A slot cannot be temporary and survive a failover", {
+        kind: "invalid-option",
+        hint: "Leave out one of temporary and failover.",
       });
     }
   }
@@ -115,13 +128,15 @@ export class SlotManager {
     const connection = await this.#connect(signal);
     try {
       await checkServer(connection, signal);
+      if (this.#failover) checkFailoverSupported(connection, this.#slotName);
       const tables = await readTables(connection, names, signal);
       const publication = await readPublication(connection, this.#publicationName, signal);
       const publishesGenerated = connection.serverVersion < 180000 ||
         publication?.generatedColumns === true;
       const warnings = checkReplicaIdentity(tables, { publishesGenerated });
       const database = await currentDatabase(connection, signal);
-      const slot = await this.#checkedSlot(connection, database, checkSlot, signal);
+      const check = this.#temporary ? checkNameFree : checkSlot;
+      const slot = await this.#checkedSlot(connection, database, check, signal);
       // The publication first: up to PostgreSQL 17 a slot that decodes WAL from before its
       // publication fails for good, and 18 skips those rows.
       const change = await reconcilePublication(
@@ -134,11 +149,12 @@ export class SlotManager {
         tables,
         signal,
       );
-      const created = await ensureSlot(connection, this.#slotName, database, {
+      const created = !this.#temporary && await ensureSlot(connection, this.#slotName, database, {
         timeoutMs: this.#createTimeoutMs,
         signal,
+        failover: this.#failover,
       });
-      if (slot !== null && change.publication === "created") {
+      if (slot !== null && !this.#temporary && change.publication === "created") {
         warnings.push(
           `Slot "${this.#slotName}" was there before publication "${this.#publicationName}", and ` +
             "cannot read WAL from before it: where the stream fails for that, drop the slot and run " +
@@ -147,6 +163,7 @@ export class SlotManager {
       }
       return {
         slot: created ? "created" : "found",
+        ...(this.#temporary ? { temporary: true } : {}),
         publication: change.publication,
         added: change.added,
         removed: change.removed,
@@ -173,7 +190,10 @@ export class SlotManager {
     const connection = await this.#connect(signal);
     try {
       const database = await currentDatabase(connection, signal);
-      if (slot && await this.#checkedSlot(connection, database, checkSlotKind, signal)) {
+      if (
+        slot && !this.#temporary &&
+        await this.#checkedSlot(connection, database, checkSlotKind, signal)
+      ) {
         await dropSlot(connection, this.#slotName, signal);
       }
       if (publication) await this.#dropPublication(connection, signal);
@@ -182,7 +202,7 @@ export class SlotManager {
     }
   }
 
-  /** The slot, or null where there is none. Unless it is just being made, it has passed the check. */
+  /** The slot, or null where there is none. Unless it is just being made, it has passed `check`. */
   async #checkedSlot(
     connection: Connection,
     database: string,
@@ -225,6 +245,11 @@ export class SlotManager {
   async #connect(signal?: AbortSignal): Promise<Connection> {
     return await connectForReplication(this.#connector, { signal });
   }
+}
+
+/** A stream's own temporary slot may be there, while it runs; no other may. */
+function checkNameFree(slotName: string, slot: Slot): void {
+  if (!slot.temporary) throw slotNameTaken(slotName, slot);
 }
 
 function uniqueNames(tables: readonly string[]): TableName[] {

@@ -1,12 +1,29 @@
 /** What a stream finds on the server before it starts. */
 import type { Lsn } from "../lsn.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
-import type { Connector } from "../wire/connector.ts";
+import type { Connection } from "../wire/connection.ts";
 import { PublicationError } from "./errors.ts";
 import { checkPartitionRoots, readPublication, unpublishedTables } from "./publication.ts";
 import { currentDatabase } from "./server.ts";
-import { checkSlot, readSlot, slotMissing } from "./slot.ts";
+import { readSlot, type Slot, slotMissing } from "./slot.ts";
+import { checkSlot, slotNameTaken } from "./slot_check.ts";
+import { createSlot } from "./slot_creation.ts";
 import { type CatalogTable, readTables } from "./tables.ts";
+
+/** How long a temporary slot may wait for open writing transactions. */
+const CREATE_TIMEOUT_MS = 60_000;
+
+/** What a stream is to start with. */
+export interface StartOptions {
+  slotName: string;
+  publicationName: string;
+  /** The watched tables. */
+  tables: readonly TableName[];
+  /** Makes the slot, on this connection and for as long as it lives, instead of looking for it. */
+  temporary?: boolean | undefined;
+  /** How long a temporary slot may wait for open writing transactions. Default: 60,000. */
+  createTimeoutMs?: number | undefined;
+}
 
 /** Where a stream goes on, and what it watches. */
 export interface StreamStart {
@@ -14,49 +31,71 @@ export interface StreamStart {
   tables: readonly CatalogTable[];
   /** The slot's position. */
   confirmedLsn: Lsn;
+  /** True where standbys keep a copy of the slot. */
+  failover: boolean;
 }
 
 /**
  * Checks that slot, publication and tables are there and fit each other: what is missing would else be
- * noticed at some later change, or never.
+ * noticed at some later change, or never. A temporary slot is made, when all else is right.
  *
- * @throws {SlotError} `slot-missing` and those of `checkSlot`; {PublicationError} `publication-missing`,
- * `table-not-published`, `publication-partition-root`; {ReplicationError} `table-missing`.
+ * @param connection the one that is to stream; it is left open
+ * @throws {SlotError} `slot-missing` and those of `checkSlot`; of a temporary slot `slot-exists`, `slot-in-use` and
+ * those of `createSlot`; {PublicationError} `publication-missing`, `table-not-published`,
+ * `publication-partition-root`; {ReplicationError} `table-missing`.
  */
 export async function readStart(
-  connector: Connector,
-  { slotName, publicationName, tables: names }: {
-    slotName: string;
-    publicationName: string;
-    tables: readonly TableName[];
-  },
+  connection: Connection,
+  options: StartOptions,
   signal: AbortSignal,
 ): Promise<StreamStart> {
-  const hint = "Run setup() first: it creates what is missing.";
-  const connection = await connector.connect({ signal });
-  try {
-    const slot = await readSlot(connection, slotName, signal);
-    if (slot === null) throw slotMissing(slotName);
-    checkSlot(slotName, slot, await currentDatabase(connection, signal));
-    const publication = await readPublication(connection, publicationName, signal);
-    if (publication === null) {
-      throw new PublicationError(`Publication "${publicationName}" does not exist`, {
-        kind: "publication-missing",
-        publicationName,
-        hint,
-      });
-    }
-    const tables = await readTables(connection, names, signal);
-    const unpublished = unpublishedTables(publication, tables).map(formatTableName);
-    if (unpublished.length > 0) {
-      throw new PublicationError(
-        `Publication "${publicationName}" does not publish ${unpublished.join(", ")}`,
-        { kind: "table-not-published", publicationName, hint },
-      );
-    }
-    checkPartitionRoots(publicationName, publication, tables);
-    return { tables, confirmedLsn: slot.confirmedFlushLsn! };
-  } finally {
-    await connection.close();
+  const { slotName, temporary = false } = options;
+  const slot = temporary ? null : await checkedSlot(connection, slotName, signal);
+  const tables = await publishedTables(connection, options, signal);
+  if (slot !== null) {
+    return { tables, confirmedLsn: slot.confirmedFlushLsn!, failover: slot.failover };
   }
+  const { createTimeoutMs: timeoutMs = CREATE_TIMEOUT_MS } = options;
+  const confirmedLsn = await createSlot(connection, slotName, { timeoutMs, signal, temporary });
+  if (confirmedLsn === null) {
+    throw slotNameTaken(slotName, await readSlot(connection, slotName, signal));
+  }
+  return { tables, confirmedLsn, failover: false };
+}
+
+async function checkedSlot(
+  connection: Connection,
+  slotName: string,
+  signal: AbortSignal,
+): Promise<Slot> {
+  const slot = await readSlot(connection, slotName, signal);
+  if (slot === null) throw slotMissing(slotName);
+  checkSlot(slotName, slot, await currentDatabase(connection, signal));
+  return slot;
+}
+
+async function publishedTables(
+  connection: Connection,
+  { publicationName, tables: names }: StartOptions,
+  signal: AbortSignal,
+): Promise<CatalogTable[]> {
+  const hint = "Run setup() first: it creates what is missing.";
+  const publication = await readPublication(connection, publicationName, signal);
+  if (publication === null) {
+    throw new PublicationError(`Publication "${publicationName}" does not exist`, {
+      kind: "publication-missing",
+      publicationName,
+      hint,
+    });
+  }
+  const tables = await readTables(connection, names, signal);
+  const unpublished = unpublishedTables(publication, tables).map(formatTableName);
+  if (unpublished.length > 0) {
+    throw new PublicationError(
+      `Publication "${publicationName}" does not publish ${unpublished.join(", ")}`,
+      { kind: "table-not-published", publicationName, hint },
+    );
+  }
+  checkPartitionRoots(publicationName, publication, tables);
+  return tables;
 }

@@ -1,7 +1,14 @@
 /** What a stream can be told, and what it does when it is not told. */
-import type { ChangeEvent, EventOf } from "../change.ts";
+import type { RetryLimits } from "../backoff.ts";
+import type { EventOf } from "../change.ts";
+import type { BatchLimits, Failure, FailureDecision } from "../delivery/handler.ts";
+import type { LaneKey } from "../delivery/lane_plan.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { checkPublicationName } from "../replication/publication.ts";
+import { checkSlotName } from "../replication/slot.ts";
+
+export type { Failure, HandlerContext } from "../delivery/handler.ts";
 
 /** Options of a `PgStream`; a string in their place is the `dsn`. */
 export interface PgStreamOptions {
@@ -20,32 +27,72 @@ export interface PgStreamOptions {
   values?: "text" | "js";
   /** Whether the rows that are there already are handed out first. Default: `"never"`. */
   backfill?: "initial" | "never";
-  /** Lanes by primary key. Default: 1, strict commit order. */
+  /**
+   * How many handlers may run side by side: primary keys are spread over so many lanes. Changes of one
+   * key share a lane and keep their order; a key change waits for both lanes, a TRUNCATE, and a change
+   * of a table's shape, for all. Default: 1, strict commit order.
+   */
   concurrency?: number;
+  /**
+   * With `concurrency`: what keeps its order, in place of the table and its primary key. Changes for
+   * which it returns the same text are handled in commit order. Where a row goes from one to another,
+   * return both.
+   */
+  key?: LaneKey;
   /** The socket is held back while more than this is queued for the handler. Default: 8 MiB. */
   maxQueueBytes?: number;
-  /** Retries of a handler that fails. */
-  retry?: { attempts?: number; minDelayMs?: number; maxDelayMs?: number };
-  /** What is done about a handler that fails for good. Default: `"stop"`. */
-  onFailure?: "stop" | ((failure: Failure) => "stop" | "skip" | Promise<"stop" | "skip">);
-  /** What is done about a slot that the server gave up. Default: `"error"`. */
+  /**
+   * How a handler that fails is tried again: `attempts` in all, default 5; the first wait is
+   * `minDelayMs`, default 100, and doubles up to `maxDelayMs`, default 2,000, with jitter. A longer
+   * `retryAfterMs` of the error is honoured; a `PgStreamError` that is not `retryable` is not tried again.
+   * A batch that keeps failing is split until the event that cannot be handled stands alone.
+   */
+  retry?: Partial<RetryLimits>;
+  /**
+   * What is done about an event that fails for good: `"stop"`: `start()` rejects, and nothing of its
+   * transaction is confirmed; `"skip"`, which only a function may say: it is given up, logged and
+   * counted. The function is waited for: a place to keep what is skipped. Default: `"stop"`.
+   *
+   * TypeScript widens the one literal that an async function returns: write `return "skip" as const`.
+   */
+  onFailure?: "stop" | ((failure: Failure) => FailureDecision | Promise<FailureDecision>);
+  /**
+   * What is done about a slot that is gone, or that the server gave up, so that changes were missed:
+   * `"error"`: `start()` rejects; `"recreate"`: it is made anew, and `onGap` is told. Default: `"error"`.
+   */
   onSlotLost?: "error" | "recreate";
-  /** What is done while another session holds the slot. Default: `"error"`. */
+  /**
+   * What is done while another session holds the slot: `"error"`: an error that names its PID, after a
+   * few seconds; `"wait"`: stand by until it is free. Default: `"error"`.
+   */
   whenSlotInUse?: "error" | "wait";
-  /** How a lost connection is remade. */
-  reconnect?: false | { attempts?: number; minDelayMs?: number; maxDelayMs?: number };
+  /**
+   * How a lost connection is remade: the first wait is `minDelayMs`, default 100, and doubles up to
+   * `maxDelayMs`, default 5,000, with jitter; `attempts` in a row, default: without end. `false`: not
+   * at all, `start()` rejects. The first connection is never tried twice.
+   */
+  reconnect?: false | Partial<RetryLimits>;
+  /** A slot that standbys keep too, so that it outlives a fail-over. PostgreSQL 17 and later. Default: false. */
+  failover?: boolean;
+  /**
+   * A slot that ends with its connection: it starts at what is committed from then on, and leaves
+   * nothing behind. Default: false.
+   */
+  temporary?: boolean;
   /** Default: warnings and errors to the console. `false`: nothing. */
   logger?: Logger | false;
 }
 
-/** Events that could not be handled. */
-export interface Failure {
-  /** What the handler threw. */
-  error: unknown;
-  /** The events in the handler's hands. */
-  events: readonly ChangeEvent[];
-  /** How often they were tried. */
-  attempts: number;
+/** Changes that were missed, because the slot that kept them was lost. */
+export interface Gap {
+  /** The slot. */
+  slotName: string;
+  /** The kind of the `SlotError` that it would have been: `"slot-missing"`, `"slot-lost"`, … */
+  reason: string;
+  /** All before this was handled; null where this process does not know. */
+  fromLsn: string | null;
+  /** From here on nothing is missed. */
+  toLsn: string;
 }
 
 /** Which rows and columns of a table are published. */
@@ -54,14 +101,6 @@ export interface WatchOptions<R> {
   columns?: readonly (keyof R & string)[];
   /** Only rows for which this SQL condition holds. */
   where?: string;
-}
-
-/** What a handler gets beside the event and the sink. */
-export interface HandlerContext {
-  /** Aborted when the stream is told to stop: give up what takes long. */
-  signal: AbortSignal;
-  /** 1 for the first try of this event. */
-  attempt: number;
 }
 
 /** A transaction as `changes()` hands it out. */
@@ -85,27 +124,46 @@ export function notYet(what: string): PgStreamError {
 }
 
 /** What an option may be, and what of it this version does not do yet. */
-const CHOICES: { [option in keyof PgStreamOptions]?: { now: unknown[]; later: unknown[] } } = {
+const CHOICES: { [option in keyof PgStreamOptions]?: { now: unknown[]; later?: unknown[] } } = {
   values: { now: ["text"], later: ["js"] },
   backfill: { now: ["never"], later: ["initial"] },
-  onSlotLost: { now: ["error"], later: ["recreate"] },
-  whenSlotInUse: { now: ["error"], later: ["wait"] },
+  onSlotLost: { now: ["error", "recreate"] },
+  whenSlotInUse: { now: ["error", "wait"] },
+  failover: { now: [true, false] },
+  temporary: { now: [true, false] },
 };
 
-/** @throws {PgStreamError} of kind `not-available` or `invalid-option`. */
-export function checkOptions(options: PgStreamOptions): void {
-  for (const [name, { now, later }] of Object.entries(CHOICES)) {
+/** Options with their defaults. */
+export interface ResolvedOptions {
+  slotName: string;
+  publicationName: string;
+  concurrency: number;
+  key: LaneKey | undefined;
+  maxQueueBytes: number;
+  retry: RetryLimits;
+  onFailure: NonNullable<PgStreamOptions["onFailure"]>;
+  onSlotLost: "error" | "recreate";
+  whenSlotInUse: "error" | "wait";
+  reconnect: RetryLimits | null;
+  failover: boolean;
+  temporary: boolean;
+}
+
+/** @throws {PgStreamError} of kind `not-available`, `invalid-option`, `slot-name` or `publication-name`. */
+export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
+  for (const [name, { now, later = [] }] of Object.entries(CHOICES)) {
     const value = options[name as keyof PgStreamOptions];
     if (value === undefined || now.includes(value)) continue;
     if (later.includes(value)) throw notYet(`${name}: ${JSON.stringify(value)}`);
     const choices = [...now, ...later].map((choice) => JSON.stringify(choice)).join(" or ");
     throw invalidOption(name, value, `Choose ${choices}.`);
   }
-  const { concurrency = 1, maxQueueBytes = 1, onFailure = "stop", retry, reconnect } = options;
-  if (!(Number.isInteger(concurrency) && concurrency > 0)) {
-    throw invalidOption("concurrency", concurrency, "Choose a whole number above 0.");
-  }
-  if (concurrency !== 1) throw notYet("concurrency");
+  const { slotName = "pgstream", concurrency = 1, key, onFailure = "stop", retry, reconnect } =
+    options;
+  const { publicationName = slotName, maxQueueBytes = 8 * 1024 * 1024 } = options;
+  checkSlotName(slotName);
+  checkPublicationName(publicationName);
+  checkCount("concurrency", concurrency);
   if (!(Number.isFinite(maxQueueBytes) && maxQueueBytes > 0)) {
     throw invalidOption(
       "maxQueueBytes",
@@ -113,17 +171,83 @@ export function checkOptions(options: PgStreamOptions): void {
       "Choose bytes above 0; the default is 8 MiB.",
     );
   }
-  if (typeof onFailure === "function") throw notYet("onFailure");
-  if (onFailure !== "stop") throw invalidOption("onFailure", onFailure, 'Choose "stop".');
-  for (const [name, value] of Object.entries({ retry, reconnect })) {
-    if (value === undefined || (name === "reconnect" && value === false)) continue;
-    if (typeof value === "object") throw notYet(name);
-    throw invalidOption(name, value, "Leave it out.");
+  if (key !== undefined && typeof key !== "function") {
+    throw invalidOption("key", key, "Pass a function: (event) => string.");
   }
+  if (onFailure !== "stop" && typeof onFailure !== "function") {
+    throw invalidOption("onFailure", onFailure, 'Choose "stop", or pass a function.');
+  }
+  return {
+    slotName,
+    publicationName,
+    concurrency,
+    key,
+    maxQueueBytes,
+    retry: resolveLimits("retry", retry, { attempts: 5, minDelayMs: 100, maxDelayMs: 2000 }),
+    onFailure,
+    onSlotLost: options.onSlotLost ?? "error",
+    whenSlotInUse: options.whenSlotInUse ?? "error",
+    reconnect: reconnect === false ? null : resolveLimits("reconnect", reconnect, {
+      attempts: Infinity,
+      minDelayMs: 100,
+      maxDelayMs: 5000,
+    }),
+    failover: options.failover ?? false,
+    temporary: options.temporary ?? false,
+  };
+}
+
+/** @throws {PgStreamError} of kind `invalid-option`. */
+export function resolveBatch(limits: Partial<BatchLimits> = {}): BatchLimits {
+  const resolved = {
+    maxEvents: limits.maxEvents ?? 100,
+    maxBytes: limits.maxBytes ?? 1024 * 1024,
+    maxDelayMs: limits.maxDelayMs ?? 50,
+  };
+  checkCount("maxEvents", resolved.maxEvents);
+  if (!(typeof resolved.maxBytes === "number" && resolved.maxBytes > 0)) {
+    throw invalidOption("maxBytes", resolved.maxBytes, "Choose bytes above 0.");
+  }
+  checkDelay("maxDelayMs", resolved.maxDelayMs);
+  return resolved;
+}
+
+function resolveLimits(
+  name: string,
+  given: Partial<RetryLimits> | undefined,
+  defaults: RetryLimits,
+): RetryLimits {
+  if (given !== undefined && (typeof given !== "object" || given === null)) {
+    throw invalidOption(name, given, "Pass { attempts, minDelayMs, maxDelayMs }, or leave it out.");
+  }
+  const {
+    attempts = defaults.attempts,
+    minDelayMs = defaults.minDelayMs,
+    maxDelayMs = Math.max(defaults.maxDelayMs, minDelayMs),
+  } = given ?? {};
+  if (attempts !== Infinity) checkCount(`${name}.attempts`, attempts);
+  checkDelay(`${name}.minDelayMs`, minDelayMs);
+  checkDelay(`${name}.maxDelayMs`, maxDelayMs);
+  return { attempts, minDelayMs: Math.min(minDelayMs, maxDelayMs), maxDelayMs };
+}
+
+function checkCount(name: string, value: unknown): void {
+  if (Number.isInteger(value) && (value as number) > 0) return;
+  throw invalidOption(name, value, "Choose a whole number above 0.");
+}
+
+function checkDelay(name: string, value: unknown): void {
+  if (Number.isFinite(value) && (value as number) >= 0) return;
+  throw invalidOption(name, value, "Choose milliseconds, 0 or more.");
 }
 
 function invalidOption(name: string, value: unknown, hint: string): PgStreamError {
-  const shown = typeof value === "number" ? `${value}` : JSON.stringify(value);
+  // JSON.stringify throws on some of what somebody may pass.
+  const shown = typeof value === "string"
+    ? JSON.stringify(value)
+    : typeof value === "object" && value !== null
+    ? "an object"
+    : String(value);
   return new PgStreamError(`The option ${name} cannot be ${shown}`, {
     kind: "invalid-option",
     hint,

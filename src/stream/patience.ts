@@ -1,7 +1,5 @@
 /** How long a handler that is in the middle of an event may still take once the stream is to end. */
-
-/** The longest that a timer of JavaScript can wait; what is longer is for ever. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+import { LONGEST_TIMER_MS } from "../backoff.ts";
 
 /** A time limit that can be set again while somebody waits for it. Used once. */
 export class Patience {
@@ -25,6 +23,7 @@ export class Patience {
     if (this.#ended) return;
     clearTimeout(this.#timer);
     this.#limitMs = timeoutMs;
+    // What is longer is for ever.
     if (timeoutMs > LONGEST_TIMER_MS) return;
     this.#timer = setTimeout(this.#over.resolve, timeoutMs);
   }

@@ -1,37 +1,52 @@
 /** The facade: what is watched, who handles it, and the life of a stream from start to stop. */
 import type { AnyRow, ChangeEvent, EventOf } from "../change.ts";
+import { Delivery } from "../delivery/delivery.ts";
+import type { EventQueue } from "../delivery/event_queue.ts";
+import { Frontier } from "../delivery/frontier.ts";
+import type { BatchLimits } from "../delivery/handler.ts";
+import { Intake } from "../delivery/intake.ts";
+import { LanePlan } from "../delivery/lane_plan.ts";
+import { TransactionQueue } from "../delivery/transaction_queue.ts";
 import { PgStreamError } from "../errors.ts";
-import type { Handle } from "../delivery/delivery.ts";
-import { formatLsn } from "../lsn.ts";
+import { INVALID_LSN } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
-import { checkPublicationName } from "../replication/publication.ts";
-import { checkSlotName } from "../replication/slot.ts";
-import { parseWatchedName } from "../replication/tables.ts";
+import { SlotError } from "../replication/errors.ts";
+import type { Backend } from "../replication/liveness.ts";
 import { type SetupReport, SlotManager } from "../replication/slot_manager.ts";
+import { parseWatchedName } from "../replication/tables.ts";
 import type { Sink, SinkLike } from "../sinks/sink.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { Connector } from "../wire/connector.ts";
+import { attachSink, NoSink } from "./attached_sink.ts";
+import { handlerRunning, notATable, nothingTo, stopped } from "./errors.ts";
+import { type BatchHandler, type EventHandler, Handlers } from "./handlers.ts";
 import {
-  checkOptions,
+  type Gap,
   type HandlerContext,
   notYet,
   type PgStreamOptions,
+  resolveBatch,
+  type ResolvedOptions,
+  resolveOptions,
   type Transaction,
   type WatchOptions,
 } from "./options.ts";
-import { attachSink, NoSink } from "./attached_sink.ts";
 import { Patience } from "./patience.ts";
-import { DEFAULT_FINISH_MS, Session, type SessionOptions } from "./session.ts";
+import type { KnownSystem } from "./position.ts";
+import { DEFAULT_FINISH_MS, StreamRun } from "./run.ts";
 import { onSignals } from "./signals.ts";
-import { type CatchUpReport, emptyStatus, type StreamStatus } from "./status.ts";
-
-const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
+import { type CatchUpReport, StatusBoard, type StreamState, type StreamStatus } from "./status.ts";
 
 /** Called for each event. A promise is waited for before the next event is handed out. */
 export type ChangeHandler<T> = (event: EventOf<T>, sink: Sink, context: HandlerContext) => unknown;
 
-// Inside, events are not typed by table: the types are the caller's.
-type AnyHandler = (event: ChangeEvent, sink: Sink, context: HandlerContext) => unknown;
+/** What a queue tells the stream. */
+interface QueueHooks {
+  frontier: Frontier;
+  maxQueueBytes: number;
+  onSettled: (event: ChangeEvent, skipped?: boolean) => void;
+  onProgress: () => void;
+}
 
 /**
  * Watches tables through logical replication and hands each committed change to a handler, at least
@@ -52,20 +67,22 @@ type AnyHandler = (event: ChangeEvent, sink: Sink, context: HandlerContext) => u
  * ```
  */
 export class PgStream<T extends object = Record<string, AnyRow>> implements AsyncDisposable {
-  readonly #options: PgStreamOptions;
-  readonly #slotName: string;
-  readonly #publicationName: string;
+  readonly #options: ResolvedOptions;
   readonly #logger: Logger;
+  readonly #connection: Pick<PgStreamOptions, "dsn" | "password">;
   readonly #tables = new Map<string, TableName>();
   readonly #sinks: Sink[] = [];
-  readonly #handlers: AnyHandler[] = [];
-  readonly #status: StreamStatus = emptyStatus();
+  readonly #handlers = new Handlers();
+  readonly #status: StatusBoard;
+  readonly #gapListeners: ((gap: Gap) => unknown)[] = [];
+  /** Walsenders that were opened for the slot. */
+  readonly #own: Backend[] = [];
+  #known: KnownSystem | null = null;
   #connector: Connector | undefined;
-  #session: Session | null = null;
   #stop = new AbortController();
   #patience = new Patience();
   #running: Promise<void> | null = null;
-  /** The handler that did not finish when it was told to stop, while it has not. */
+  /** Handlers that did not finish when they were told to stop, while they have not. */
   #abandoned: Promise<unknown> | null = null;
   #sinksOpen = false;
 
@@ -76,14 +93,12 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} where an option cannot be: `slot-name`, `invalid-option`, `not-available`.
    */
   constructor(options: PgStreamOptions | string = {}) {
-    this.#options = typeof options === "string" ? { dsn: options } : options;
-    checkOptions(this.#options);
-    this.#slotName = this.#options.slotName ?? "pgstream";
-    this.#publicationName = this.#options.publicationName ?? this.#slotName;
-    checkSlotName(this.#slotName);
-    checkPublicationName(this.#publicationName);
-    const logger = this.#options.logger ?? consoleLogger;
+    const given = typeof options === "string" ? { dsn: options } : options;
+    this.#options = resolveOptions(given);
+    this.#connection = given;
+    const logger = given.logger ?? consoleLogger;
     this.#logger = logger === false ? silentLogger : logger;
+    this.#status = new StatusBoard(this.#logger);
   }
 
   /**
@@ -118,22 +133,52 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     return this;
   }
 
-  /** Adds a handler; several are called one after the other, in this order, for each event. */
+  /** Adds a handler; several are called one after the other, in the order in which they were added. */
   onChange(handler: ChangeHandler<T>): this {
     this.#mustBeIdle("onChange()");
     if (typeof handler !== "function") {
       throw nothingTo("call", "stream.onChange((event, sink) => …)");
     }
-    this.#handlers.push(handler as AnyHandler);
+    this.#handlers.add(handler as EventHandler);
     return this;
   }
 
-  /** Not available in this version. @throws {PgStreamError} of kind `not-available`. */
+  /**
+   * Adds a handler of several events at once, in commit order, over the borders of transactions. A
+   * batch ends at the first of its limits; of several handlers the smallest ones count. With
+   * `concurrency`, each batch holds the events of some keys, and several are handled at once.
+   *
+   * @param options.maxEvents default 100
+   * @param options.maxBytes what the events hold in memory; default 1 MiB
+   * @param options.maxDelayMs how long the first event waits for others; default 50
+   * @throws {PgStreamError} `already-running`; `invalid-option`.
+   */
   onBatch(
-    _handler: (events: EventOf<T>[], sink: Sink, context: HandlerContext) => unknown,
-    _options?: { maxEvents?: number; maxBytes?: number; maxDelayMs?: number },
+    handler: (events: EventOf<T>[], sink: Sink, context: HandlerContext) => unknown,
+    options?: { maxEvents?: number; maxBytes?: number; maxDelayMs?: number },
   ): this {
-    throw notYet("onBatch()");
+    this.#mustBeIdle("onBatch()");
+    if (typeof handler !== "function") {
+      throw nothingTo("call", "stream.onBatch((events, sink) => …)");
+    }
+    const limits: BatchLimits = resolveBatch(options);
+    this.#handlers.addBatch(handler as BatchHandler, limits);
+    return this;
+  }
+
+  /** Called whenever `status().state` changes. What the listener throws is logged. */
+  onStateChange(listener: (state: StreamState, previous: StreamState) => unknown): this {
+    this.#status.onStateChange(listener);
+    return this;
+  }
+
+  /**
+   * Called when changes were missed because the slot was lost, and `onSlotLost: "recreate"` has made it
+   * anew: what the slot kept in step has to be rebuilt. What the listener throws is logged.
+   */
+  onGap(listener: (gap: Gap) => unknown): this {
+    this.#gapListeners.push(listener);
+    return this;
   }
 
   /**
@@ -162,29 +207,60 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   async start(
     { signal, signals }: { signal?: AbortSignal; signals?: boolean } = {},
   ): Promise<void> {
-    this.#mustBeIdle("start()");
-    if (this.#tables.size === 0) throw nothingTo("watch", 'stream.watch("documents")');
-    if (this.#handlers.length === 0) throw nothingTo("call", "stream.onChange((event, sink) => …)");
-    if (this.#abandoned !== null) throw handlerRunning();
-    this.#sinksOpen = true;
-    this.#stop = new AbortController();
-    this.#patience = new Patience();
+    this.#mustBeReady("start()", { handlers: true });
     const ignoreSignals = signals === true ? onSignals((name) => this.#onSignal(name)) : () => {};
-    this.#running = this.#run(signal).finally(() => {
+    try {
+      await this.#run((hooks) => this.#delivery(hooks), signal);
+    } finally {
       ignoreSignals();
-      this.#running = null;
-    });
-    await this.#running;
+    }
+    await this.#closeSinks();
   }
 
-  /** Not available in this version. */
-  catchUp(_options?: { signal?: AbortSignal }): Promise<CatchUpReport> {
-    return Promise.reject(notYet("catchUp()"));
+  /**
+   * Handles everything that was committed when it was called, confirms it, and returns: for cron jobs
+   * and serverless functions. Sinks stay open for the next call; `stop()` closes them.
+   *
+   * @returns with `busy: true`, at once and with nothing done, where another session holds the slot
+   * @throws {PgStreamError} as `start()` does; `signal.reason`, or that of `stop()`, where it was told to
+   * stop before it was there: what is handled by then is confirmed.
+   */
+  async catchUp({ signal }: { signal?: AbortSignal } = {}): Promise<CatchUpReport> {
+    this.#mustBeReady("catchUp()", { handlers: true });
+    const before = this.#status.totals;
+    try {
+      await this.#run((hooks) => this.#delivery(hooks), signal, { catchUp: true });
+    } catch (error) {
+      if (!isSlotInUse(error)) throw error;
+      return { events: 0, transactions: 0, lsn: this.status().handledLsn, busy: true };
+    }
+    this.#stop.signal.throwIfAborted();
+    const { events, transactions } = this.#status.totals;
+    return {
+      events: events - before.events,
+      transactions: transactions - before.transactions,
+      lsn: this.status().handledLsn,
+      busy: false,
+    };
   }
 
-  /** Not available in this version. @throws {PgStreamError} of kind `not-available`. */
-  changes(_options?: { signal?: AbortSignal }): AsyncIterable<Transaction<T>> {
-    throw notYet("changes()");
+  /**
+   * Transactions in commit order, for a loop that says itself when one is handled. A large one comes in
+   * parts. `break` closes the connection; what is not acknowledged by then comes again. Handlers and
+   * sinks have no part in it.
+   *
+   * @example
+   * ```ts
+   * for await (const transaction of stream.changes({ signal })) {
+   *   await store(transaction.events);
+   *   transaction.ack();
+   * }
+   * ```
+   *
+   * @throws {PgStreamError} out of the loop, as `start()` does.
+   */
+  changes({ signal }: { signal?: AbortSignal } = {}): AsyncIterable<Transaction<T>> {
+    return { [Symbol.asyncIterator]: () => this.#pull(signal) };
   }
 
   /** Not available in this version. */
@@ -197,17 +273,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   /** How the stream is doing. A copy; it survives `JSON.stringify`. */
   status(): StreamStatus {
-    const status = { ...this.#status, events: { ...this.#status.events } };
-    if (this.#session === null) return status;
-    const { receivedLsn, confirmedLsn, queueBytes, transactions } = this.#session.progress;
-    return {
-      ...status,
-      receivedLsn: formatLsn(receivedLsn),
-      confirmedLsn: formatLsn(confirmedLsn),
-      lagBytes: Number(receivedLsn - confirmedLsn),
-      queueBytes,
-      transactions: status.transactions + transactions,
-    };
+    return this.#status.read();
   }
 
   /**
@@ -245,34 +311,102 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     await this.stop();
   }
 
-  async #run(userSignal: AbortSignal | undefined): Promise<void> {
-    const stop = this.#stop;
-    const abort = () => stop.abort(userSignal?.reason);
-    if (userSignal?.aborted) abort();
-    userSignal?.addEventListener("abort", abort);
-    const stopping = () => this.#status.state = "stopping";
-    this.#status.state = "connecting";
-    this.#status.lastError = null;
+  async *#pull(signal: AbortSignal | undefined): AsyncGenerator<Transaction<T>, void> {
+    this.#mustBeReady("changes()", { handlers: false });
+    let queue: TransactionQueue | undefined;
+    const running = this.#run((hooks) => queue = new TransactionQueue(hooks), signal);
+    running.catch(() => {});
     try {
-      stop.signal.throwIfAborted();
-      this.#session = await Session.open(this.#sessionOptions(), stop.signal);
-      this.#status.state = "streaming";
-      stop.signal.addEventListener("abort", stopping);
-      await this.#session.run(stop.signal, this.#patience);
-    } catch (error) {
-      // Told to stop while it was still connecting: as graceful as any other moment.
-      if (!(stop.signal.aborted && error === stop.signal.reason)) {
-        this.#status.state = "failed";
-        this.#status.lastError = error instanceof Error ? error.message : String(error);
-        throw error;
+      for (let part = await queue!.next(); part !== null; part = await queue!.next()) {
+        yield part as Transaction<T>;
       }
     } finally {
-      userSignal?.removeEventListener("abort", abort);
-      stop.signal.removeEventListener("abort", stopping);
-      this.#endSession();
+      queue!.done();
+      this.#stop.abort(stopped());
+      await running;
     }
-    this.#status.state = "stopped";
-    await this.#closeSinks();
+  }
+
+  /** Runs until it is told to stop, which is no failure. */
+  #run(
+    makeQueue: (hooks: QueueHooks) => EventQueue,
+    signal: AbortSignal | undefined,
+    { catchUp = false } = {},
+  ): Promise<void> {
+    const connector = this.#connect();
+    this.#sinksOpen = true;
+    this.#stop = new AbortController();
+    this.#patience = new Patience();
+    const stop = this.#stop;
+    const abort = () => stop.abort(signal?.reason);
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort);
+    const frontier = new Frontier(INVALID_LSN);
+    const queue = makeQueue({
+      frontier,
+      maxQueueBytes: this.#options.maxQueueBytes,
+      onSettled: (event, skipped = false) => this.#status.settled(event, skipped),
+      onProgress: () => run.confirm(),
+    });
+    const run = new StreamRun({
+      ...this.#options,
+      connector,
+      tables: [...this.#tables.values()],
+      whenSlotInUse: catchUp ? "fail" : this.#options.whenSlotInUse,
+      catchUp,
+      own: this.#own,
+      known: this.#known,
+      onState: (state) => this.#status.become(state),
+      onReconnect: () => this.#status.reconnected(),
+      onLost: (error) => this.#status.failedBy(error),
+      onGap: (gap) => this.#tellGap(gap),
+    }, { frontier, queue, intake: new Intake(queue, frontier) });
+    const stopping = () => this.#status.become("stopping");
+    this.#status.begin(run, frontier, queue);
+    stop.signal.addEventListener("abort", stopping);
+    this.#running = run.run(stop.signal, this.#patience)
+      .then(() => this.#status.become("stopped"), (error) => {
+        const busy = catchUp && isSlotInUse(error);
+        if (!busy) this.#status.failedBy(error);
+        this.#status.become(busy ? "stopped" : "failed");
+        throw error;
+      })
+      .finally(() => {
+        signal?.removeEventListener("abort", abort);
+        stop.signal.removeEventListener("abort", stopping);
+        this.#patience.end();
+        this.#status.end();
+        this.#known = run.known;
+        this.#abandoned = run.unfinished;
+        void run.unfinished?.then(() => this.#abandoned = null);
+        this.#running = null;
+      });
+    return this.#running;
+  }
+
+  #delivery(hooks: QueueHooks): Delivery {
+    const { concurrency, key, retry, onFailure } = this.#options;
+    return new Delivery({
+      ...hooks,
+      handlers: this.#handlers.bind(this.#sinks.at(-1) ?? new NoSink()),
+      batch: this.#handlers.batch,
+      lanes: new LanePlan(concurrency, key),
+      retry,
+      onFailure,
+      logger: this.#logger,
+      onRetry: () => this.#status.retried(),
+      random: Math.random,
+    });
+  }
+
+  #tellGap(gap: Gap): void {
+    for (const listener of this.#gapListeners) {
+      try {
+        listener(gap);
+      } catch (error) {
+        this.#logger.error("A listener of onGap failed", error);
+      }
+    }
   }
 
   #onSignal(name: string): void {
@@ -280,32 +414,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     this.#stop.abort(stopped());
   }
 
-  #sessionOptions(): SessionOptions {
-    return {
-      connector: this.#connect(),
-      slotName: this.#slotName,
-      publicationName: this.#publicationName,
-      tables: [...this.#tables.values()],
-      maxQueueBytes: this.#options.maxQueueBytes ?? DEFAULT_QUEUE_BYTES,
-      handle: this.#handle(),
-      onHandled: (event) => this.#status.events[event.operation]++,
-    };
-  }
-
-  /** One handler is called as it is; several one after the other. */
-  #handle(): Handle {
-    const sink = this.#sinks.at(-1) ?? new NoSink();
-    const [first, ...others] = this.#handlers;
-    if (others.length === 0) return (event, signal) => first!(event, sink, { signal, attempt: 1 });
-    const handlers = [...this.#handlers];
-    return async (event, signal) => {
-      for (const handler of handlers) await handler(event, sink, { signal, attempt: 1 });
-    };
-  }
-
   /** One for all connections: the DSN is read, and warned about, once. */
   #connect(): Connector {
-    const { dsn, password } = this.#options;
+    const { dsn, password } = this.#connection;
     this.#connector ??= new Connector({
       logger: this.#logger,
       ...(dsn === undefined ? {} : { dsn }),
@@ -315,21 +426,15 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   }
 
   #slotManager(): SlotManager {
+    const { slotName, publicationName, failover, temporary } = this.#options;
     return new SlotManager({
       connector: this.#connect(),
-      slotName: this.#slotName,
-      publicationName: this.#publicationName,
+      slotName,
+      publicationName,
+      failover,
+      temporary,
       tables: [...this.#tables.keys()],
     });
-  }
-
-  #endSession(): void {
-    this.#patience.end();
-    const unfinished = this.#session?.unfinished ?? null;
-    this.#abandoned = unfinished;
-    unfinished?.then(() => this.#abandoned = null);
-    Object.assign(this.#status, this.status(), { queueBytes: 0 });
-    this.#session = null;
   }
 
   /** @throws {PgStreamError} of kind `sink-close`, when all others are closed. */
@@ -346,6 +451,15 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     });
   }
 
+  #mustBeReady(what: string, { handlers }: { handlers: boolean }): void {
+    this.#mustBeIdle(what);
+    if (this.#tables.size === 0) throw nothingTo("watch", 'stream.watch("documents")');
+    if (handlers && this.#handlers.count === 0) {
+      throw nothingTo("call", "stream.onChange((event, sink) => …)");
+    }
+    if (this.#abandoned !== null) throw handlerRunning();
+  }
+
   #mustBeIdle(what: string): void {
     if (this.#running === null) return;
     throw new PgStreamError(`Cannot call ${what} while the stream is running`, {
@@ -355,29 +469,6 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   }
 }
 
-function notATable(table: unknown): PgStreamError {
-  return new PgStreamError(`Not a table name: ${JSON.stringify(table)}`, {
-    kind: "table-name",
-    hint: 'Names are arguments of their own: watch("a", "b").',
-  });
-}
-
-function handlerRunning(): PgStreamError {
-  return new PgStreamError("A handler that was given up by stop() is still running", {
-    kind: "handler-running",
-    retryable: true,
-    hint:
-      "Its event would be handled twice at once. Let it look at its signal, and start again later.",
-  });
-}
-
-function stopped(): PgStreamError {
-  return new PgStreamError("The stream was stopped", { kind: "stopped" });
-}
-
-function nothingTo(verb: string, call: string): PgStreamError {
-  return new PgStreamError(`There is nothing to ${verb}`, {
-    kind: verb === "watch" ? "nothing-watched" : "no-handler",
-    hint: `Call ${call} first.`,
-  });
+function isSlotInUse(error: unknown): boolean {
+  return error instanceof SlotError && error.kind === "slot-in-use";
 }

@@ -1,47 +1,61 @@
-/** One connection's life: check what the stream needs, stream, deliver, confirm, close. */
-import type { ChangeEvent } from "../change.ts";
-import { Delivery, type Handle } from "../delivery/delivery.ts";
-import { DeliveryError } from "../delivery/errors.ts";
-import { EventBuilder, heldBytes } from "../delivery/event_builder.ts";
-import { Frontier, type TrackedTransaction } from "../delivery/frontier.ts";
+/** One connection's life: check what the stream needs, read, feed the intake, confirm, close. */
+import type { Intake } from "../delivery/intake.ts";
+import type { EventQueue } from "../delivery/event_queue.ts";
+import type { Frontier } from "../delivery/frontier.ts";
 import { formatLsn, type Lsn } from "../lsn.ts";
-import { PgOutputDecoder, type PgOutputMessage } from "../pgoutput/mod.ts";
+import { PgOutputDecoder } from "../pgoutput/mod.ts";
 import { ReplicationError } from "../replication/errors.ts";
+import { type Backend, walsenderDoing } from "../replication/liveness.ts";
 import { ReplicationStream } from "../replication/replication_stream.ts";
+import type { SystemIdentity } from "../replication/server.ts";
 import { readStart, type StreamStart } from "../replication/start.ts";
 import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
 import { Patience } from "./patience.ts";
 import { WatchedRelations } from "./relations.ts";
 
-/** What a handler gets to finish its event where nobody says how long. */
-export const DEFAULT_FINISH_MS = 10_000;
 /** How long to wait for the Commit of a transaction whose events are all handled. */
 const COMMIT_WAIT_MS = 1000;
+/** How long a server that shuts down is kept waiting for what is in hand. */
+const SHUTDOWN_WAIT_MS = 1000;
+/** How long to look whether a silent server is alive. */
+const LOOK_MS = 10_000;
+/** How often to ask how far the server has sent, while somebody waits for a position. */
+const ASK_MS = 50;
+
+/** What outlives a session. */
+export interface Pipeline {
+  frontier: Frontier;
+  intake: Intake;
+  queue: EventQueue;
+}
 
 /** What a session works with. */
-export interface SessionOptions {
+export interface SessionOptions extends Pipeline {
   connector: Connector;
   slotName: string;
   publicationName: string;
   tables: readonly TableName[];
-  maxQueueBytes: number;
-  handle: Handle;
-  /** Called after each event that was handled. */
-  onHandled: (event: ChangeEvent) => void;
+  temporary: boolean;
+  /** Status updates in a row that the server may leave without an answer before it is looked at. */
+  mostUnanswered: number;
+  /** Decides where to start. */
+  goOn: (start: StreamStart, identity: SystemIdentity) => Promise<Lsn>;
+  /** The position at which to stop reading, once it is known. */
+  target: () => Lsn | null;
 }
 
-/** A stream that is open. Made by `open`, used by one `run`. */
+/** A stream that is open. Made by `open`, used by one `follow`. */
 export class Session {
   readonly #options: SessionOptions;
   readonly #stream: ReplicationStream;
-  readonly #frontier: Frontier;
-  readonly #delivery: Delivery;
   readonly #decoder = new PgOutputDecoder();
-  readonly #builder = new EventBuilder();
   readonly #relations: WatchedRelations;
-  #transaction: TrackedTransaction | null = null;
-  #unfinished: Promise<unknown> | null = null;
+  /** Rejects what `follow` waits for. */
+  readonly #broken: PromiseWithResolvers<never> = Promise.withResolvers();
+  #reading: Promise<void> = Promise.resolve();
+  #looking = false;
+  #mostUnanswered: number;
 
   private constructor(
     options: SessionOptions,
@@ -51,179 +65,192 @@ export class Session {
     this.#options = options;
     this.#stream = stream;
     this.#relations = new WatchedRelations(options.connector, start.tables);
-    this.#frontier = new Frontier(start.confirmedLsn);
-    this.#delivery = new Delivery({
-      handle: options.handle,
-      frontier: this.#frontier,
-      maxQueueBytes: options.maxQueueBytes,
-      onHandled: (event) => {
-        options.onHandled(event);
-        this.#confirm();
-      },
-    });
+    this.#mostUnanswered = options.mostUnanswered;
+    this.#broken.promise.catch(() => {});
+    options.intake.connected();
   }
 
   /**
-   * Checks slot, publication and tables, and starts the stream at the slot's confirmed position.
+   * Checks slot, publication and tables, and starts the stream.
    *
    * @throws {SlotError}, {PublicationError}, {ReplicationError}: what is not there, and what to run.
    */
   static async open(options: SessionOptions, signal: AbortSignal): Promise<Session> {
     const { connector, slotName, publicationName } = options;
-    const start = await readStart(connector, options, signal);
+    let start: StreamStart | undefined;
+    // The stream calls back; before it is open, nobody is there to hear.
+    const opened: { session?: Session } = {};
     const stream = await ReplicationStream.open({
       connector,
       slotName,
       publicationName,
-      startLsn: start.confirmedLsn,
       signal,
+      prepare: async (connection, identity) => {
+        start = await readStart(connection, options, signal);
+        return await options.goOn(start, identity);
+      },
+      onUnanswered: (requests) => {
+        if (opened.session !== undefined) void opened.session.#look(requests);
+      },
+      onServerStopping: () => {
+        if (opened.session !== undefined) void opened.session.#letServerStop();
+      },
     });
     connector.logger.info(
-      `Streaming from slot "${slotName}" at ${formatLsn(start.confirmedLsn)}, ` +
+      `Streaming from slot "${slotName}" at ${formatLsn(stream.receivedLsn)}, ` +
         `walsender PID ${stream.processId}`,
     );
-    return new Session(options, stream, start);
+    opened.session = new Session(options, stream, start!);
+    return opened.session;
   }
 
-  /** Positions and sizes as they are now. */
-  get progress(): {
-    receivedLsn: Lsn;
-    confirmedLsn: Lsn;
-    queueBytes: number;
-    transactions: number;
-  } {
-    return {
-      receivedLsn: this.#stream.receivedLsn,
-      confirmedLsn: this.#frontier.confirmed,
-      queueBytes: this.#delivery.queueBytes,
-      transactions: this.#frontier.transactions,
-    };
+  /** The last position received. */
+  get receivedLsn(): Lsn {
+    return this.#stream.receivedLsn;
   }
 
-  /** Resolves when the handler ends that was given up at the end of `run`; null where none was. */
-  get unfinished(): Promise<unknown> | null {
-    return this.#unfinished;
+  /** The position that the server was told. */
+  get confirmedLsn(): Lsn {
+    return this.#stream.acknowledgedLsn;
+  }
+
+  /** The walsender. */
+  get backend(): Backend {
+    return this.#stream.backend;
+  }
+
+  /** Tells the server how far everything is handled. */
+  confirm(): void {
+    const { confirmed } = this.#options.frontier;
+    // It may have been received by an earlier connection, and come again on this one only later.
+    this.#stream.noteReceived(confirmed);
+    this.#stream.acknowledge(confirmed);
   }
 
   /**
-   * Streams until `signal` is aborted, or something fails. Either way the event in hand is finished,
-   * as far as `patience` goes, and what is handled is confirmed, before the connection is closed.
+   * Reads until `signal` is aborted, or the target is reached.
+   *
+   * @throws whatever ended the connection, or what was wrong with what it brought.
    */
-  async run(signal: AbortSignal, patience: Patience): Promise<void> {
-    const stop = new AbortController();
-    const delivering = this.#delivery.run(stop.signal);
-    const reading = this.#read(stop.signal);
-    const told = new Promise<void>((resolve) => {
-      const tell = () => {
-        // At once: a handler that returns nothing gives way to no promise between two events.
-        stop.abort(signal.reason);
-        resolve();
-      };
-      if (signal.aborted) return tell();
-      signal.addEventListener("abort", tell, { once: true });
-    });
+  async follow(signal: AbortSignal): Promise<void> {
+    const told = Promise.withResolvers<void>();
+    const tell = () => told.resolve();
+    if (signal.aborted) tell();
+    signal.addEventListener("abort", tell);
+    const asking = this.#options.target() === null
+      ? undefined
+      : setInterval(() => this.#stream.requestReply(), ASK_MS);
+    this.#reading = this.#read(signal);
     try {
-      await Promise.race([told, reading, delivering]);
+      await Promise.race([told.promise, this.#reading, this.#broken.promise]);
     } finally {
-      stop.abort(signal.reason);
-      await this.#finish(delivering, patience);
-      if (this.#waitsForCommit) await new Patience(COMMIT_WAIT_MS).settled(reading);
-      this.#confirm();
-      await this.#stream.close();
-      await reading.catch(() => {});
+      signal.removeEventListener("abort", tell);
+      clearInterval(asking);
     }
   }
 
-  async #finish(delivering: Promise<void>, patience: Patience): Promise<void> {
-    if (patience.limitMs === null) patience.limit(DEFAULT_FINISH_MS);
-    if (await patience.settled(delivering)) return;
-    this.#delivery.abandon();
-    this.#unfinished = delivering.catch(() => {});
-    this.#options.connector.logger.warn(
-      `The handler did not finish within ${patience.limitMs} ms of being told to stop: ` +
-        "its event comes again",
-    );
+  /**
+   * Confirms what is handled and closes the connection. Of a transaction that was handled in full, the
+   * Commit is waited for.
+   */
+  async close(): Promise<void> {
+    if (this.#options.intake.waitsForCommit) {
+      await new Patience(COMMIT_WAIT_MS).settled(this.#reading);
+    }
+    this.confirm();
+    await this.#stream.close();
+    await this.#reading.catch(() => {});
   }
 
-  /** True where all that was handed out of a transaction is handled, and perhaps it was all of it. */
-  get #waitsForCommit(): boolean {
-    return this.#transaction !== null && this.#transaction.events > 0 &&
-      this.#transaction.pending === 0;
+  /** Closes a connection on which nothing can be expected any more. */
+  async discard(): Promise<void> {
+    await this.#stream.close({ timeoutMs: 0 });
+    await this.#reading.catch(() => {});
   }
 
   async #read(signal: AbortSignal): Promise<void> {
+    const { intake, queue, target } = this.#options;
     for (;;) {
       const messages = await this.#stream.read();
       if (messages === null) {
         if (signal.aborted) return;
-        throw new ReplicationError("The server ended the stream", {
-          kind: "stream-ended",
-          retryable: true,
-          hint: "It is being shut down or restarted: start again when it is back.",
-        });
+        throw serverStopped("stream-ended", "The server ended the stream");
       }
       for (const message of messages) {
         if (message.type === "primaryKeepalive") {
-          this.#frontier.keepalive(message.walEnd);
+          intake.keepalive(message.walEnd);
+          if (!intake.insideTransaction && reached(message.walEnd, target())) return this.confirm();
           continue;
         }
         const decoded = this.#decoder.decode(message.data);
         if (signal.aborted) {
           // All that is still wanted is the end of a transaction whose events are all handled.
-          if (decoded.type === "commit") this.#accept(decoded, message.data.length);
+          if (decoded.type === "commit") intake.accept(decoded, message.data.length);
           return;
         }
         if (decoded.type === "relation") {
-          this.#builder.declare(decoded, await this.#relations.resolve(decoded, signal));
+          intake.declare(decoded, await this.#relations.resolve(decoded, signal));
+        } else if (decoded.type === "begin" && reached(decoded.finalLsn, target())) {
+          // Transactions come in the order of their commits: all before the target are here.
+          this.#stream.noteReceived(target()!);
+          intake.keepalive(target()!);
+          return this.confirm();
         } else {
-          this.#accept(decoded, message.data.length);
+          intake.accept(decoded, message.data.length);
         }
-        const room = this.#delivery.room();
+        const room = queue.room();
         if (room !== null) await room;
       }
-      this.#confirm();
-      if (signal.aborted && this.#transaction === null) return;
+      this.confirm();
+      if (signal.aborted && !intake.insideTransaction) return;
     }
   }
 
-  #accept(message: PgOutputMessage, bytes: number): void {
-    switch (message.type) {
-      case "begin":
-        if (this.#transaction !== null) throw outOfPlace("begin", "inside");
-        this.#transaction = this.#frontier.begin();
-        this.#builder.begin(message);
-        break;
-      case "insert":
-      case "update":
-      case "delete":
-      case "truncate":
-        for (const event of this.#builder.build(message)) {
-          this.#delivery.offer(event, heldBytes(message, bytes), this.#open(message.type));
-        }
-        break;
-      case "commit":
-        this.#frontier.commit(this.#open(message.type), message.endLsn);
-        this.#transaction = null;
-        break;
-      default:
-        // Origin, Type, Message: nothing that a handler of rows is told.
-        break;
+  /**
+   * Nothing comes, though an answer was asked for. A walsender that decodes a large transaction of
+   * which nothing is published is silent for seconds, and alive.
+   */
+  async #look(requests: number): Promise<void> {
+    if (requests < this.#mostUnanswered || this.#looking) return;
+    this.#looking = true;
+    const { connector } = this.#options;
+    const doing = await walsenderDoing(connector, this.backend, AbortSignal.timeout(LOOK_MS))
+      .catch(() => "unknown");
+    this.#looking = false;
+    if (doing === "busy") {
+      this.#mostUnanswered = requests * 2;
+      return;
     }
+    this.#broken.reject(
+      new ReplicationError(
+        `The server did not answer ${requests} times; its walsender is ${doing}`,
+        {
+          kind: "connection-silent",
+          retryable: true,
+          hint: "The network between may have dropped the connection.",
+        },
+      ),
+    );
   }
 
-  #open(type: string): TrackedTransaction {
-    if (this.#transaction !== null) return this.#transaction;
-    throw outOfPlace(type, "outside");
-  }
-
-  #confirm(): void {
-    this.#stream.acknowledge(this.#frontier.confirmed);
+  /** It waits for all that it has sent to be confirmed, which may never come to pass. */
+  async #letServerStop(): Promise<void> {
+    const { queue } = this.#options;
+    await new Patience(SHUTDOWN_WAIT_MS).settled(queue.drained());
+    this.confirm();
+    await this.#stream.close();
+    this.#broken.reject(serverStopped("server-stopping", "The server is shutting down"));
   }
 }
 
-function outOfPlace(type: string, where: "inside" | "outside"): DeliveryError {
-  return new DeliveryError(`The server sent ${type} ${where} of a transaction`, {
-    kind: "transaction-order",
-    hint: "Start again: what is not confirmed comes once more.",
+function reached(position: Lsn, target: Lsn | null): boolean {
+  return target !== null && position >= target;
+}
+
+function serverStopped(kind: string, message: string): ReplicationError {
+  return new ReplicationError(message, {
+    kind,
+    retryable: true,
+    hint: "It is being stopped or restarted: start again when it is back.",
   });
 }

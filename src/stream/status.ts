@@ -1,15 +1,35 @@
 /** What a stream tells of itself. LSNs are strings: a report survives `JSON.stringify`. */
+import type { ChangeEvent } from "../change.ts";
+import type { EventQueue } from "../delivery/event_queue.ts";
+import type { Frontier } from "../delivery/frontier.ts";
+import type { Logger } from "../logger.ts";
+import { formatLsn } from "../lsn.ts";
+import type { StreamRun } from "./run.ts";
+
+/** What a stream is doing. `failed`: `start()` was rejected, and `lastError` says why. */
+export type StreamState =
+  | "idle"
+  | "connecting"
+  | "streaming"
+  | "reconnecting"
+  | "stopping"
+  | "stopped"
+  | "failed";
 
 /** How a stream is doing. */
 export interface StreamStatus {
   /** `failed`: `start()` was rejected, and `lastError` says why. */
-  state: "idle" | "connecting" | "streaming" | "reconnecting" | "stopping" | "stopped" | "failed";
+  state: StreamState;
   /** The last position that was received. */
   receivedLsn: string;
-  /** Everything before this is handled, and confirmed or about to be. */
+  /** Everything before this is handled. */
+  handledLsn: string;
+  /** What the server was told of it: after a crash it sends again from here. */
   confirmedLsn: string;
-  /** WAL between the two, in bytes. */
+  /** WAL between what was received and what is handled, in bytes. */
   lagBytes: number;
+  /** How long ago the oldest transaction was committed that is received but not handled; 0 where there is none. */
+  lagSeconds: number;
   /** Bytes that wait for the handler or are in its hands. */
   queueBytes: number;
   /** Transactions with events that were handled. */
@@ -22,7 +42,7 @@ export interface StreamStatus {
   skipped: number;
   /** How often the connection was remade. */
   reconnects: number;
-  /** What made the stream fail last. */
+  /** What made the stream fail last, or lose its connection. */
   lastError: string | null;
 }
 
@@ -34,16 +54,21 @@ export interface CatchUpReport {
   transactions: number;
   /** The position up to which everything was handled. */
   lsn: string;
+  /** True where another session held the slot, so that nothing was done. */
+  busy: boolean;
 }
 
-/** The status of a stream that was never started. */
-export function emptyStatus(): StreamStatus {
-  return {
-    /** `failed`: `start()` was rejected, and `lastError` says why. */
+/** Keeps what `status()` tells, from one run to the next. */
+export class StatusBoard {
+  readonly #logger: Logger;
+  readonly #listeners: ((state: StreamState, previous: StreamState) => unknown)[] = [];
+  readonly #status: StreamStatus = {
     state: "idle",
     receivedLsn: "0/0",
+    handledLsn: "0/0",
     confirmedLsn: "0/0",
     lagBytes: 0,
+    lagSeconds: 0,
     queueBytes: 0,
     transactions: 0,
     events: { insert: 0, update: 0, delete: 0, truncate: 0 },
@@ -52,4 +77,89 @@ export function emptyStatus(): StreamStatus {
     reconnects: 0,
     lastError: null,
   };
+  #live: { run: StreamRun; frontier: Frontier; queue: EventQueue } | null = null;
+
+  /** @param logger is told where a listener throws */
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** Handled in all runs. */
+  get totals(): { events: number; transactions: number } {
+    const { events, transactions } = this.read();
+    return { events: Object.values(events).reduce((sum, count) => sum + count, 0), transactions };
+  }
+
+  /** Called at each change of state. */
+  onStateChange(listener: (state: StreamState, previous: StreamState) => unknown): void {
+    this.#listeners.push(listener);
+  }
+
+  /** A run begins. */
+  begin(run: StreamRun, frontier: Frontier, queue: EventQueue): void {
+    this.#live = { run, frontier, queue };
+    this.#status.lastError = null;
+    this.become("connecting");
+  }
+
+  /** The run is over. */
+  end(): void {
+    Object.assign(this.#status, this.read(), { queueBytes: 0, lagSeconds: 0 });
+    this.#live = null;
+  }
+
+  /** The state changes. */
+  become(state: StreamState): void {
+    const previous = this.#status.state;
+    if (state === previous) return;
+    this.#status.state = state;
+    for (const listener of this.#listeners) {
+      try {
+        listener(state, previous);
+      } catch (error) {
+        this.#logger.error("A listener of onStateChange failed", error);
+      }
+    }
+  }
+
+  /** An event is done. */
+  settled(event: ChangeEvent, skipped: boolean): void {
+    if (skipped) this.#status.skipped++;
+    else this.#status.events[event.operation]++;
+  }
+
+  /** A handler is called again. */
+  retried(): void {
+    this.#status.retries++;
+  }
+
+  /** A connection took a lost one's place. */
+  reconnected(): void {
+    this.#status.reconnects++;
+  }
+
+  /** What went wrong last. */
+  failedBy(error: unknown): void {
+    this.#status.lastError = error instanceof Error ? error.message : String(error);
+  }
+
+  /** A copy. */
+  read(): StreamStatus {
+    const status = { ...this.#status, events: { ...this.#status.events } };
+    if (this.#live === null) return status;
+    const { run, frontier, queue } = this.#live;
+    const { receivedLsn, handledLsn, confirmedLsn } = run.progress;
+    const oldest = frontier.oldestCommitTimeMs;
+    return {
+      ...status,
+      receivedLsn: formatLsn(receivedLsn),
+      handledLsn: formatLsn(handledLsn),
+      confirmedLsn: formatLsn(confirmedLsn),
+      lagBytes: receivedLsn > handledLsn ? Number(receivedLsn - handledLsn) : 0,
+      // The clocks are two: the server's and this one.
+      lagSeconds: oldest === null ? 0 : Math.max(0, Date.now() - oldest) / 1000,
+      queueBytes: queue.queueBytes,
+      transactions: status.transactions + frontier.transactions,
+    };
+  }
 }

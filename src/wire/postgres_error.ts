@@ -129,8 +129,16 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   },
 };
 
-// Class 08: connection exceptions; 40: transaction rollback (deadlock, serialization).
-const RETRYABLE = /^(?:08(?!P01)|40|53300|57P0[1235])/;
+/**
+ * What passes by itself, as far as a program can tell.
+ * - 08: the connection; but 08P01 is what a pooler says to replication, time and again
+ * - 25P03, 25P04, 57P05: the server ended a session that was idle, or a transaction, for too long
+ * - 40: a transaction that met another one
+ * - 53000, 53100, 53200, 53300: the server is short of something; but 53400 is a limit that is set
+ * - 55006, 55P03: somebody holds it now
+ * - 57014: somebody cancelled it, or it took too long; 57P01, 57P02, 57P03: the server stops or starts
+ */
+const RETRYABLE = /^(?:08(?!P01)|25P0[34]|40|53[0-3]00|55006|55P03|57014|57P0[1235])/;
 
 /**
  * An error that the server reported. `message` is the server's message, its SQLSTATE and the hint; the

@@ -49,12 +49,17 @@ class Example {
     }, 30_000);
   }
 
+  /** It must end by itself, with nothing gone wrong. */
+  async ends(): Promise<void> {
+    const [code, signal] = await within("the example to end", this.#exited, 30_000);
+    assertEquals({ code, signal }, { code: 0, signal: null }, this.output);
+  }
+
   /** Ctrl+C; it must end by itself, with nothing gone wrong. */
   async interrupt(): Promise<void> {
     // Not child.kill(): Deno then reports the signal, whatever the child made of it.
     process.kill(this.#child.pid!, "SIGINT");
-    const [code, signal] = await within("the example to end", this.#exited);
-    assertEquals({ code, signal }, { code: 0, signal: null }, this.output);
+    await this.ends();
   }
 
   [Symbol.dispose](): void {
@@ -98,6 +103,35 @@ test("decode_only.ts prints messages and confirms commits", async () => {
       );
       return slot!.past;
     });
+  });
+});
+
+test("catch_up.ts handles what came since it ran last, and ends", async () => {
+  for (
+    const [insert, said] of [[false, /\b0 events, up to /], [
+      true,
+      /insert 7 .*1 events, up to /s,
+    ]] as const
+  ) {
+    if (insert) await source.query("INSERT INTO documents VALUES (7, 'seven')");
+    const example = new Example("catch_up.ts");
+    try {
+      await example.ends();
+      assertMatch(example.output, said);
+    } finally {
+      example[Symbol.dispose]();
+    }
+  }
+});
+
+test("dead_letters.ts keeps aside the one that cannot be handled, and handles the others", async () => {
+  const example = new Example("dead_letters.ts");
+  await running(example, async () => {
+    await example.says(/streaming/);
+    await source.query(`INSERT INTO documents
+      SELECT n, CASE n WHEN 13 THEN 'poison' ELSE 'fine' END FROM generate_series(1, 20) n`);
+    await example.says(/kept aside: 13 .*cannot be indexed/);
+    for (const key of [1, 12, 14, 20]) await example.says(new RegExp(`indexed .*insert ${key}\\b`));
   });
 });
 

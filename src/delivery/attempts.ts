@@ -1,0 +1,206 @@
+/** Calls the handlers until events are handled, given up, or the stream is told to stop. */
+import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
+import type { ChangeEvent } from "../change.ts";
+import { PgStreamError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import { formatTableName } from "../table_name.ts";
+import { DeliveryError, HandlerError } from "./errors.ts";
+import {
+  type Failure,
+  type FailureDecision,
+  type Handler,
+  type HandlerContext,
+  isThenable,
+} from "./handler.ts";
+
+/** What becomes of events, and who is told. */
+export interface AttemptsOptions {
+  /** Called one after the other for the same events. */
+  handlers: readonly Handler[];
+  /** The first try counts. */
+  retry: RetryLimits;
+  onFailure: "stop" | ((failure: Failure) => FailureDecision | Promise<FailureDecision>);
+  logger: Logger;
+  /** Called before each try that is not the first. */
+  onRetry: () => void;
+  random: () => number;
+}
+
+/** Asked before a handler is called again: false where the events are not this consumer's any more. */
+export type GoOn = () => Promise<boolean>;
+
+/** Called with what is done, in order. @param skipped true where it was given up */
+export type Settle = (count: number, skipped: boolean) => void;
+
+/** The events come again, or are somebody else's. */
+const GONE = Symbol();
+
+/** Events on their way through the handlers, and how far they are. */
+class Piece {
+  readonly events: ChangeEvent[];
+  /** The handler whose turn it is. */
+  stage: number;
+  /** Its next event, where it takes them one by one. */
+  next = 0;
+  tries: number;
+
+  constructor(events: ChangeEvent[], stage: number, tries: number) {
+    this.events = events;
+    this.stage = stage;
+    this.tries = tries;
+  }
+
+  /** Two pieces, in order. A handler of single events has told already which one it does not take. */
+  split({ batch }: Handler): [Piece, Piece] {
+    const at = batch ? Math.ceil(this.events.length / 2) : this.next === 0 ? 1 : this.next;
+    const passed = !batch && this.next > 0;
+    return [
+      new Piece(this.events.slice(0, at), passed ? this.stage + 1 : this.stage, this.tries),
+      new Piece(this.events.slice(at), this.stage, this.tries),
+    ];
+  }
+}
+
+/** Retries in place, splits what fails, and asks what to do about the event that is left. */
+export class Attempts {
+  readonly #options: AttemptsOptions;
+
+  /** Calls nobody yet. */
+  constructor(options: AttemptsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Handles the events, in order. What fails as a whole is split until the event that cannot be handled
+   * stands alone; those before it are settled by then, those behind it come after it.
+   *
+   * @param failed what the first try was rejected with, where the caller has made it
+   * @returns false where the signal was aborted, or `goOn` said no, before all was done
+   * @throws {HandlerError} where an event could not be handled, and is not to be skipped.
+   */
+  async handle(
+    events: ChangeEvent[],
+    signal: AbortSignal,
+    goOn: GoOn,
+    settle: Settle,
+    failed?: { error: unknown },
+  ): Promise<boolean> {
+    const { handlers, retry, logger } = this.#options;
+    const pieces = [new Piece(events, 0, failed === undefined ? 0 : 1)];
+    let failure = failed ?? null;
+    for (let piece = pieces[0]; piece !== undefined; piece = pieces[0]) {
+      // A part of what failed as a whole was tried often enough, until it is a single event.
+      const partial = piece.events.length > 1 && piece.events.length < events.length;
+      const outcome = await this.#try(piece, partial ? 1 : retry.attempts, signal, goOn, failure);
+      failure = null;
+      if (outcome === GONE) return false;
+      if (outcome === null) {
+        pieces.shift();
+        settle(piece.events.length, false);
+      } else if (piece.events.length > 1) {
+        logger.warn(`The handler keeps failing on ${nameOf(piece)}: splitting them`, outcome.error);
+        pieces.splice(0, 1, ...piece.split(handlers[piece.stage]!));
+        await pause(retryAfterMs(outcome.error), signal);
+      } else {
+        await this.#giveUp(piece, outcome.error);
+        pieces.shift();
+        settle(1, true);
+      }
+      if (pieces.length > 0 && (signal.aborted || !await goOn())) return false;
+    }
+    return true;
+  }
+
+  /** Null where the handlers are done with the piece. */
+  async #try(
+    piece: Piece,
+    attempts: number,
+    signal: AbortSignal,
+    goOn: GoOn,
+    failed: { error: unknown } | null,
+  ): Promise<{ error: unknown } | null | typeof GONE> {
+    for (let attempt = 1;; attempt++) {
+      const failure = failed ?? await this.#call(piece, signal);
+      failed = null;
+      if (failure === null) return null;
+      // A handler that gives up because it was told to stop has not failed.
+      if (signal.aborted) return GONE;
+      if (attempt >= attempts || !mayPass(failure.error)) return failure;
+      const waitMs = Math.max(
+        backoffMs(attempt, this.#options.retry, this.#options.random),
+        retryAfterMs(failure.error),
+      );
+      this.#options.logger.warn(
+        `The handler failed on ${nameOf(piece)}: try ${attempt + 1} of ${attempts} ` +
+          `in ${Math.round(waitMs)} ms`,
+        failure.error,
+      );
+      await pause(waitMs, signal);
+      if (signal.aborted || !await goOn()) return GONE;
+    }
+  }
+
+  /** Goes on where the try before ended. */
+  async #call(piece: Piece, signal: AbortSignal): Promise<{ error: unknown } | null> {
+    const { handlers } = this.#options;
+    if (piece.tries > 0) this.#options.onRetry();
+    const context: HandlerContext = { signal, attempt: ++piece.tries };
+    try {
+      for (; piece.stage < handlers.length; piece.stage++) {
+        const handler = handlers[piece.stage]!;
+        if (handler.batch) {
+          await handler.call(piece.events, context);
+          continue;
+        }
+        for (; piece.next < piece.events.length; piece.next++) {
+          // The event in hand is finished, the next one is not begun.
+          if (piece.next > 0 && signal.aborted) return { error: signal.reason };
+          const result = handler.call(piece.events[piece.next]!, context);
+          if (isThenable(result)) await result;
+        }
+        piece.next = 0;
+      }
+      return null;
+    } catch (error) {
+      return { error };
+    }
+  }
+
+  /** Returns where the event is to be skipped. */
+  async #giveUp({ events, tries }: Piece, error: unknown): Promise<void> {
+    const { onFailure, logger } = this.#options;
+    const event = events[0]!;
+    if (onFailure === "stop") throw new HandlerError(event, error);
+    let decision: FailureDecision;
+    try {
+      decision = await onFailure({ error, events, attempts: tries });
+    } catch (cause) {
+      logger.error(`onFailure failed for ${nameOf({ events })}, whose own failure was`, error);
+      throw new DeliveryError(`onFailure failed for ${nameOf({ events })}`, {
+        kind: "on-failure",
+        hint: "Its cause says why. Nothing of that transaction is confirmed: it comes again.",
+        cause,
+      });
+    }
+    if (decision !== "skip") throw new HandlerError(event, error);
+    logger.warn(`Skipped ${nameOf({ events })} after ${tries} tries`, error);
+  }
+}
+
+/** Our own errors know whether the same call can succeed later; of others it is not known. */
+function mayPass(error: unknown): boolean {
+  return !(error instanceof PgStreamError) || error.retryable;
+}
+
+/** What the error asks for, as a rate limit does; 0 where it does not say. */
+function retryAfterMs(error: unknown): number {
+  const asked = (error as { retryAfterMs?: unknown } | null | undefined)?.retryAfterMs;
+  return typeof asked === "number" && asked > 0 ? asked : 0;
+}
+
+function nameOf({ events }: { events: readonly ChangeEvent[] }): string {
+  const [event] = events;
+  const others = events.length > 1 ? ` and ${events.length - 1} more` : "";
+  return `${event!.operation} of ${formatTableName(event!)} at ${event!.lsn}, ` +
+    `event ${event!.ordinal} of its transaction${others}`;
+}

@@ -1,0 +1,167 @@
+/** Decoded messages become queued events: each once, however often the connection is remade. */
+import { INVALID_LSN, type Lsn } from "../lsn.ts";
+import { commitTimeToDate, type PgOutputMessage, type Relation } from "../pgoutput/mod.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
+import { DeliveryError } from "./errors.ts";
+import { type ChangeMessage, type Emit, EventBuilder, heldBytes } from "./event_builder.ts";
+import type { EventQueue } from "./event_queue.ts";
+import type { Frontier, TrackedTransaction } from "./frontier.ts";
+import { tellsPrimaryKey } from "./lane_plan.ts";
+
+/** The transaction that was begun last, as far as it has come. */
+interface LastTransaction {
+  /** LSN of its commit record, which orders transactions. */
+  commitLsn: Lsn;
+  /** Its first ordinals that are queued, or that belong to tables nobody watches. */
+  taken: number;
+  /** True once its Commit was read. */
+  whole: boolean;
+  tracked: TrackedTransaction;
+}
+
+/**
+ * Outlives connections. What a new one sends again, which is everything behind the confirmed position,
+ * is left out up to the last (commit LSN, ordinal) that was queued: what is queued is not handled
+ * yet, but it will be.
+ */
+export class Intake {
+  readonly #queue: EventQueue;
+  readonly #frontier: Frontier;
+  /** The shape of each watched table, as it was seen last. */
+  readonly #shapes = new Map<string, string>();
+  #builder = new EventBuilder();
+  #last: LastTransaction | null = null;
+  /** Between Begin and Commit on this connection. */
+  #inside = false;
+  /** The transaction at hand was taken whole from a connection before this one. */
+  #again = false;
+  /** What the message at hand is counted for. */
+  #bytes = 0;
+  readonly #emit: Emit = (event, table) =>
+    this.#queue.offer(event, this.#bytes, this.#last!.tracked, table);
+
+  /** Feeds the queue, and tells the frontier of transactions and positions. */
+  constructor(queue: EventQueue, frontier: Frontier) {
+    this.#queue = queue;
+    this.#frontier = frontier;
+  }
+
+  /** True where all that was queued of a transaction is handled, and its Commit has not been read. */
+  get waitsForCommit(): boolean {
+    const last = this.#last;
+    return this.#inside && !this.#again && last !== null && last.tracked.events > 0 &&
+      last.tracked.pending === 0;
+  }
+
+  /** The last transaction that was begun; `0n` before the first. */
+  get commitLsn(): Lsn {
+    return this.#last?.commitLsn ?? INVALID_LSN;
+  }
+
+  /** True between Begin and Commit. */
+  get insideTransaction(): boolean {
+    return this.#inside;
+  }
+
+  /** A new connection: the server tells its relations again, and begins with a Begin. */
+  connected(): void {
+    this.#builder = new EventBuilder();
+    this.#inside = false;
+    this.#again = false;
+  }
+
+  /** What comes next has nothing to do with what was taken: other positions, another server. */
+  restart(position: Lsn): void {
+    this.#last = null;
+    this.#frontier.restart(position);
+  }
+
+  /** A relation as it is from here on. @param table null where it is not watched. */
+  declare(
+    relation: Relation,
+    table: { name: TableName; primaryKey: readonly string[] } | null,
+  ): void {
+    if (table === null) return this.#builder.declare(relation, null);
+    const { name, primaryKey } = table;
+    const keyed = tellsPrimaryKey(relation, primaryKey);
+    this.#builder.declare(relation, { name, primaryKey, keyed });
+    const shape = JSON.stringify([
+      relation.columns.map((column) => [column.name, column.typeOid, column.key]),
+      relation.replicaIdentity,
+      primaryKey,
+    ]);
+    const known = this.#shapes.get(formatTableName(name));
+    this.#shapes.set(formatTableName(name), shape);
+    // A row's lane is found by its key, which may be another one now.
+    if (known !== undefined && known !== shape) this.#queue.barrier();
+  }
+
+  /** The server has sent everything before `walEnd`. */
+  keepalive(walEnd: Lsn): void {
+    this.#frontier.keepalive(walEnd);
+  }
+
+  /**
+   * Takes a message; a Relation goes to `declare`.
+   *
+   * @throws {DeliveryError} of kind `transaction-order` or `key-missing`.
+   */
+  accept(message: PgOutputMessage, bytes: number): void {
+    switch (message.type) {
+      case "begin": {
+        if (this.#inside) throw outOfPlace("begin", "inside");
+        this.#inside = true;
+        this.#builder.begin(message);
+        this.#again = this.#isKnown(message.finalLsn);
+        if (this.#again || this.#last?.commitLsn === message.finalLsn) break;
+        const commitTimeMs = commitTimeToDate(message.commitTimeUs).getTime();
+        this.#last = {
+          commitLsn: message.finalLsn,
+          taken: 0,
+          whole: false,
+          tracked: this.#frontier.begin(commitTimeMs),
+        };
+        break;
+      }
+      case "insert":
+      case "update":
+      case "delete":
+      case "truncate":
+        this.#change(message, bytes);
+        break;
+      case "commit":
+        if (!this.#inside) throw outOfPlace("commit", "outside");
+        this.#inside = false;
+        if (this.#again) break;
+        this.#last!.whole = true;
+        this.#frontier.commit(this.#last!.tracked, message.endLsn);
+        this.#queue.commit(this.#last!.tracked);
+        break;
+      default:
+        // Origin, Type, Message: nothing that a handler of rows is told.
+        break;
+    }
+  }
+
+  #change(message: ChangeMessage, bytes: number): void {
+    if (!this.#inside) throw outOfPlace(message.type, "outside");
+    if (this.#again) return;
+    const last = this.#last!;
+    this.#bytes = heldBytes(message, bytes);
+    this.#builder.build(message, this.#emit, last.taken);
+    if (this.#builder.ordinal > last.taken) last.taken = this.#builder.ordinal;
+  }
+
+  #isKnown(commitLsn: Lsn): boolean {
+    const last = this.#last;
+    return last !== null &&
+      (commitLsn < last.commitLsn || (commitLsn === last.commitLsn && last.whole));
+  }
+}
+
+function outOfPlace(type: string, where: "inside" | "outside"): DeliveryError {
+  return new DeliveryError(`The server sent ${type} ${where} of a transaction`, {
+    kind: "transaction-order",
+    hint: "Start again: what is not confirmed comes once more.",
+  });
+}

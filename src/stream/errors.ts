@@ -1,0 +1,29 @@
+/** What a stream says of calls that cannot be. */
+import { PgStreamError } from "../errors.ts";
+
+export function notATable(table: unknown): PgStreamError {
+  return new PgStreamError(`Not a table name: ${JSON.stringify(table)}`, {
+    kind: "table-name",
+    hint: 'Names are arguments of their own: watch("a", "b").',
+  });
+}
+
+export function handlerRunning(): PgStreamError {
+  return new PgStreamError("A handler that was given up by stop() is still running", {
+    kind: "handler-running",
+    retryable: true,
+    hint:
+      "Its event would be handled twice at once. Let it look at its signal, and start again later.",
+  });
+}
+
+export function stopped(): PgStreamError {
+  return new PgStreamError("The stream was stopped", { kind: "stopped" });
+}
+
+export function nothingTo(verb: string, call: string): PgStreamError {
+  return new PgStreamError(`There is nothing to ${verb}`, {
+    kind: verb === "watch" ? "nothing-watched" : "no-handler",
+    hint: `Call ${call} first.`,
+  });
+}

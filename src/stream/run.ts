@@ -1,0 +1,350 @@
+/** A stream from start to stop: one queue, and as many connections as it takes. */
+import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
+import { isRetryable } from "../errors.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
+import { connectForReplication } from "../replication/connect.ts";
+import { SlotError } from "../replication/errors.ts";
+import type { Backend } from "../replication/liveness.ts";
+import { currentDatabase, type SystemIdentity } from "../replication/server.ts";
+import { recreateSlot, waitForSlot } from "../replication/slot.ts";
+import type { StreamStart } from "../replication/start.ts";
+import type { TableName } from "../table_name.ts";
+import type { Connector } from "../wire/connector.ts";
+import type { Gap } from "./options.ts";
+import type { Patience } from "./patience.ts";
+import { continueAt, isSlotLost, type KnownSystem } from "./position.ts";
+import { type Pipeline, Session, type SessionOptions } from "./session.ts";
+
+/** What a handler gets to finish its event where nobody says how long. */
+export const DEFAULT_FINISH_MS = 10_000;
+/** How long another session may hold the slot: the server takes a moment to see that one has ended. */
+const SLOT_IN_USE_MS = 5_000;
+/** Between two tries for a slot that is free, and then is not. */
+const SLOT_RACE_MS = 100;
+/** Unanswered status updates after which a server is looked at. */
+const MOST_UNANSWERED = 3;
+/** What a connection has to last to count as one that works. */
+const PROVEN_MS = 5_000;
+/** Sessions of one's own that the server may still hold for alive. */
+const MOST_BACKENDS = 16;
+/** How long `onSlotLost: "recreate"` waits for writing transactions to end. */
+const RECREATE_MS = 60_000;
+
+/** What a run works with. */
+export interface RunOptions {
+  connector: Connector;
+  slotName: string;
+  publicationName: string;
+  tables: readonly TableName[];
+  temporary: boolean;
+  failover: boolean;
+  /** Null: a lost connection ends the stream. */
+  reconnect: RetryLimits | null;
+  onSlotLost: "error" | "recreate";
+  /** `"fail"`: at once. */
+  whenSlotInUse: "error" | "wait" | "fail";
+  /** Stop once all that is committed now is handled. */
+  catchUp: boolean;
+  /** Walsenders that were opened for this slot before; more are added. */
+  own: Backend[];
+  /** What an earlier run learnt of the server. */
+  known: KnownSystem | null;
+  onState: (state: "connecting" | "streaming" | "reconnecting" | "stopping") => void;
+  /** A connection took a lost one's place. */
+  onReconnect: () => void;
+  /** What a connection was lost by. */
+  onLost: (error: unknown) => void;
+  onGap: (gap: Gap) => void;
+}
+
+/** Runs once. */
+export class StreamRun {
+  readonly #options: RunOptions;
+  readonly #pipeline: Pipeline;
+  #session: Session | null = null;
+  #known: KnownSystem | null;
+  /** True once a connection has streamed: what is lost from then on is remade. */
+  #streamed = false;
+  /** True once the frontier is a position of the slot. */
+  #positioned = false;
+  #target: Lsn | null = null;
+  #receivedLsn: Lsn = INVALID_LSN;
+  #confirmedLsn: Lsn = INVALID_LSN;
+  /** Connections lost, or not made, in a row. */
+  #failures = 0;
+  /** Connections in a row that fell silent. */
+  #silences = 0;
+  #unfinished: Promise<unknown> | null = null;
+
+  /** Connects to nothing yet. */
+  constructor(options: RunOptions, pipeline: Pipeline) {
+    this.#options = options;
+    this.#pipeline = pipeline;
+    this.#known = options.known;
+  }
+
+  /** Positions as they are now. */
+  get progress(): { receivedLsn: Lsn; handledLsn: Lsn; confirmedLsn: Lsn } {
+    this.#note();
+    return {
+      receivedLsn: this.#receivedLsn,
+      handledLsn: this.#pipeline.frontier.confirmed,
+      confirmedLsn: this.#confirmedLsn,
+    };
+  }
+
+  /** The server, once it is known. */
+  get known(): KnownSystem | null {
+    return this.#known;
+  }
+
+  /** Resolves when the handlers end that were given up at the end of `run`; null where none were. */
+  get unfinished(): Promise<unknown> | null {
+    return this.#unfinished;
+  }
+
+  /** The frontier may have moved. */
+  confirm(): void {
+    this.#session?.confirm();
+  }
+
+  /**
+   * Streams until it is told to stop, has caught up, or something fails that does not pass. Either way
+   * what is in hand is finished, as far as `patience` goes, and what is handled is confirmed.
+   *
+   * @throws what made it fail
+   */
+  async run(signal: AbortSignal, patience: Patience): Promise<void> {
+    const { queue } = this.#pipeline;
+    const stop = new AbortController();
+    const tell = () => stop.abort(signal.reason);
+    if (signal.aborted) tell();
+    signal.addEventListener("abort", tell);
+    const delivering = queue.run(stop);
+    const delivered = delivering.catch(() => {});
+    let failed = false;
+    try {
+      await this.#follow(stop.signal);
+      if (!stop.signal.aborted) await queue.drained();
+    } finally {
+      signal.removeEventListener("abort", tell);
+      // By the queue itself, then, and not by the one who told us to stop.
+      failed = stop.signal.aborted && stop.signal.reason !== signal.reason;
+      stop.abort();
+      await this.#finish(delivered, patience);
+      await this.#session?.close();
+      this.#dropSession();
+    }
+    if (failed) throw stop.signal.reason;
+  }
+
+  async #finish(delivering: Promise<void>, patience: Patience): Promise<void> {
+    if (patience.limitMs === null) patience.limit(DEFAULT_FINISH_MS);
+    if (await patience.settled(delivering)) return;
+    this.#pipeline.queue.abandon();
+    this.#unfinished = delivering;
+    this.#options.connector.logger.warn(
+      `The handler did not finish within ${patience.limitMs} ms of being told to stop: ` +
+        "its event comes again",
+    );
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { onState, onReconnect, onLost, connector, own } = this.#options;
+    const { intake, queue } = this.#pipeline;
+    for (;;) {
+      const session = await this.#connect(signal);
+      if (session === null) return;
+      this.#session = session;
+      own.push(session.backend);
+      if (own.length > MOST_BACKENDS) own.shift();
+      if (this.#streamed) onReconnect();
+      this.#streamed = true;
+      if (!signal.aborted) onState("streaming");
+      // What was handled while there was no connection.
+      session.confirm();
+      const before = intake.commitLsn;
+      const began = performance.now();
+      try {
+        return await session.follow(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#note();
+        if (!this.#comesBack(error)) throw error;
+        // Until the slot is this stream's again, another may have it, and be further.
+        queue.hold();
+        const proven = intake.commitLsn > before || performance.now() - began > PROVEN_MS;
+        if (proven) this.#failures = 0;
+        const silent = (error as { kind?: string }).kind === "connection-silent";
+        this.#silences = silent ? (proven ? 1 : this.#silences + 1) : 0;
+        onLost(error);
+        onState("reconnecting");
+        connector.logger.warn(`Lost the connection, reconnecting: ${messageOf(error)}`);
+        await session.discard();
+        this.#dropSession();
+        await this.#backOff(error, signal);
+      }
+    }
+  }
+
+  /** Null where it was told to stop. */
+  async #connect(signal: AbortSignal): Promise<Session | null> {
+    const { onLost, connector } = this.#options;
+    let inUseUntil: number | null = null;
+    for (;;) {
+      try {
+        return await Session.open(this.#sessionOptions(), signal);
+      } catch (error) {
+        if (signal.aborted) return null;
+        try {
+          if (error instanceof SlotError && error.kind === "slot-in-use") {
+            inUseUntil ??= performance.now() + SLOT_IN_USE_MS;
+            await this.#waitForSlot(error, inUseUntil, signal);
+          } else if (isSlotLost(error) && this.#options.onSlotLost === "recreate") {
+            await this.#recreate(error, signal);
+          } else {
+            throw error;
+          }
+        } catch (error) {
+          if (signal.aborted) return null;
+          if (!this.#streamed || !this.#comesBack(error)) throw error;
+          onLost(error);
+          connector.logger.debug(`Not reconnected yet: ${messageOf(error)}`);
+          await this.#backOff(error, signal);
+        }
+      }
+    }
+  }
+
+  /** Slots are waited for in a way of their own; what else passes is tried again. */
+  #comesBack(error: unknown): boolean {
+    return this.#options.reconnect !== null && isRetryable(error) &&
+      !(error instanceof SlotError && error.kind === "slot-in-use");
+  }
+
+  /** @throws the error, once it was tried often enough */
+  async #backOff(error: unknown, signal: AbortSignal): Promise<void> {
+    const limits = this.#options.reconnect!;
+    if (++this.#failures > limits.attempts) throw error;
+    await pause(backoffMs(this.#failures, limits), signal);
+  }
+
+  async #waitForSlot(error: SlotError, until: number, signal: AbortSignal): Promise<void> {
+    const { connector, slotName, whenSlotInUse, own } = this.#options;
+    const stranger = !own.some((backend) => backend.processId === error.activePid);
+    if (whenSlotInUse === "fail" && stranger) throw error;
+    const wait = whenSlotInUse === "wait";
+    if (wait) connector.logger.info(`${error.summary}: standing by`);
+    await waitForSlot(connector, slotName, {
+      timeoutMs: wait ? Infinity : Math.max(0, until - performance.now()),
+      signal,
+      own,
+    });
+    await pause(SLOT_RACE_MS * Math.random(), signal);
+  }
+
+  async #recreate(cause: SlotError, signal: AbortSignal): Promise<void> {
+    const { connector, slotName, failover } = this.#options;
+    const connection = await connectForReplication(connector, { signal });
+    try {
+      const database = await currentDatabase(connection, signal);
+      const position = await recreateSlot(connection, slotName, database, {
+        timeoutMs: RECREATE_MS,
+        signal,
+        failover,
+      });
+      await this.#gap(cause, position);
+    } finally {
+      await connection.close();
+    }
+  }
+
+  /** Goes on behind a gap, and says so. */
+  async #gap(cause: SlotError, position: Lsn): Promise<void> {
+    const { connector, slotName, onGap } = this.#options;
+    const { frontier, intake, queue } = this.#pipeline;
+    // What was received before the gap is handled before what comes after it.
+    queue.release();
+    await queue.drained();
+    const gap: Gap = {
+      slotName,
+      reason: cause.kind,
+      fromLsn: this.#positioned ? formatLsn(frontier.confirmed) : null,
+      toLsn: formatLsn(position),
+    };
+    this.#known = null;
+    this.#positioned = false;
+    intake.restart(position);
+    connector.logger.warn(
+      `${cause.summary}. It was made anew: changes from ${gap.fromLsn ?? "its last position"} ` +
+        `to ${gap.toLsn} were missed`,
+    );
+    onGap(gap);
+  }
+
+  #sessionOptions(): SessionOptions {
+    return {
+      ...this.#pipeline,
+      connector: this.#options.connector,
+      slotName: this.#options.slotName,
+      publicationName: this.#options.publicationName,
+      tables: this.#options.tables,
+      temporary: this.#options.temporary,
+      mostUnanswered: MOST_UNANSWERED * 2 ** this.#silences,
+      target: () => this.#target,
+      goOn: (start, identity) => this.#goOn(start, identity),
+    };
+  }
+
+  async #goOn(start: StreamStart, identity: SystemIdentity): Promise<Lsn> {
+    const { frontier, intake, queue } = this.#pipeline;
+    const { slotName, temporary, onSlotLost, whenSlotInUse, catchUp } = this.#options;
+    if (temporary && this.#positioned) {
+      const lost = temporaryLost(slotName);
+      if (onSlotLost === "error") throw lost;
+      await this.#gap(lost, start.confirmedLsn);
+    }
+    const { startLsn, queued } = continueAt(
+      { slotName, identity, ...start },
+      this.#known,
+      this.#positioned ? frontier : null,
+      whenSlotInUse === "wait",
+    );
+    if (queued === "drop") queue.drop();
+    queue.release();
+    if (queued !== "keep") {
+      await queue.drained();
+      intake.restart(startLsn);
+    }
+    this.#positioned = true;
+    this.#known = { systemId: identity.systemId, timeline: identity.timeline };
+    if (catchUp) this.#target ??= identity.walLsn;
+    return startLsn;
+  }
+
+  /** Keeps what is to be known of a connection beyond its end. */
+  #note(): void {
+    if (this.#session === null) return;
+    const { receivedLsn, confirmedLsn } = this.#session;
+    if (receivedLsn > this.#receivedLsn) this.#receivedLsn = receivedLsn;
+    if (confirmedLsn > this.#confirmedLsn) this.#confirmedLsn = confirmedLsn;
+  }
+
+  #dropSession(): void {
+    this.#note();
+    this.#session = null;
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function temporaryLost(slotName: string): SlotError {
+  return new SlotError(`Temporary slot "${slotName}" ended with its connection`, {
+    kind: "slot-lost",
+    slotName,
+    hint:
+      'Changes since then are missed. Use onSlotLost: "recreate" and onGap, or a slot that stays.',
+  });
+}
