@@ -106,7 +106,7 @@ export class Attempts {
         pieces.shift();
         settle(1, true);
       }
-      if (pieces.length > 0 && (signal.aborted || !await goOn())) return false;
+      if (pieces.length > 0 && (!await goOn() || signal.aborted)) return false;
     }
     return true;
   }
@@ -125,7 +125,9 @@ export class Attempts {
       if (failure === null) return null;
       // A handler that gives up because it was told to stop has not failed.
       if (signal.aborted) return GONE;
-      if (attempt >= attempts || !mayPass(failure.error)) return failure;
+      if (attempt >= attempts || !mayPass(failure.error)) {
+        return !await goOn() || signal.aborted ? GONE : failure;
+      }
       const waitMs = Math.max(
         backoffMs(attempt, this.#options.retry, this.#options.random),
         retryAfterMs(failure.error),
@@ -136,7 +138,7 @@ export class Attempts {
         failure.error,
       );
       await pause(waitMs, signal);
-      if (signal.aborted || !await goOn()) return GONE;
+      if (!await goOn() || signal.aborted) return GONE;
     }
   }
 

@@ -256,7 +256,7 @@ export class Delivery implements EventQueue {
   #goOn(): GoOn {
     const drops = this.#drops;
     return async () => {
-      if (this.#held !== null) await this.#held.promise;
+      while (this.#held !== null) await this.#held.promise;
       return drops === this.#drops;
     };
   }

@@ -59,8 +59,7 @@ export class TransactionQueue implements EventQueue {
 
   offer(event: ChangeEvent, bytes: number, transaction: TrackedTransaction): void {
     const { frontier, maxQueueBytes } = this.#options;
-    // The rest of another one was missed with its slot: a part that never ends is of no use.
-    if (this.#open !== null && this.#open.transaction !== transaction) this.#forgetOpen();
+    this.#forgetOthers(transaction);
     if (this.#open !== null && this.#open.bytes >= maxQueueBytes * PART_SHARE) this.#close(false);
     this.#open ??= { events: [], bytes: 0, transaction };
     const cost = bytes + EVENT_OVERHEAD_BYTES;
@@ -70,7 +69,8 @@ export class TransactionQueue implements EventQueue {
     frontier.expect(transaction);
   }
 
-  commit(): void {
+  commit(transaction: TrackedTransaction): void {
+    this.#forgetOthers(transaction);
     // A part is only closed where an event of its transaction follows: the last one is never empty.
     if (this.#open !== null) this.#close(true);
   }
@@ -166,8 +166,10 @@ export class TransactionQueue implements EventQueue {
     };
   }
 
-  #forgetOpen(): void {
-    this.#bytes -= this.#open!.bytes;
+  /** The rest of another transaction was missed with its slot: a part that never ends is of no use. */
+  #forgetOthers(transaction: TrackedTransaction): void {
+    if (this.#open === null || this.#open.transaction === transaction) return;
+    this.#bytes -= this.#open.bytes;
     this.#open = null;
   }
 
