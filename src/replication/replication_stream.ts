@@ -104,8 +104,8 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   /** By a clock that nobody sets back. */
   #lastStatusAt = -Infinity;
   #reading = false;
-  /** Something came since the last status update by the clock. */
-  #heard = true;
+  /** What had come at the last status update by the clock. */
+  #heardBytes = 0;
   /** Replies that were asked for in a row, with nothing heard since. */
   #asked = 0;
   /** The next status update asks for a reply. */
@@ -203,6 +203,14 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     return this.#receivedLsn;
   }
 
+  /**
+   * All that has arrived, parts of messages included: what grows is alive.
+   * @internal
+   */
+  get receivedBytes(): number {
+    return this.#copy.receivedBytes;
+  }
+
   /** The position that is, or is about to be, confirmed to the server. */
   get acknowledgedLsn(): Lsn {
     return this.#acknowledgedLsn;
@@ -222,7 +230,6 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       throw this.#explain(error);
     }).finally(() => this.#reading = false);
     if (payloads === null) return null;
-    this.#heard = true;
     const messages: ReplicationMessage[] = [];
     let stopping = false;
     for (const payload of payloads) {
@@ -326,8 +333,8 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   /** The status update by the clock. */
   #tick(): void {
     // A read that waits takes whatever comes: if nothing came, nothing was there to be taken.
-    const silent = this.#reading && !this.#heard;
-    this.#heard = false;
+    const silent = this.#reading && this.receivedBytes === this.#heardBytes;
+    this.#heardBytes = this.receivedBytes;
     const unanswered = silent ? this.#asked : 0;
     this.#asked = silent ? this.#asked + 1 : 0;
     if (silent) this.#replyWanted = true;

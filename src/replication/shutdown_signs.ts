@@ -46,7 +46,7 @@ export class ShutdownSigns {
     if (!message.replyRequested) return false;
     // The server's own clock: how late we read, or were woken, does not matter.
     const soon = message.sendTimeUs - this.#lastTimeUs < this.#longestGapUs;
-    if (message.walEnd !== this.#walEnd ) this.#requests = 0;
+    if (message.walEnd !== this.#walEnd || !soon) this.#requests = 0;
     this.#walEnd = message.walEnd;
     this.#lastTimeUs = message.sendTimeUs;
     if (this.#told && this.#writtenLsn >= message.walEnd) this.#requests++;

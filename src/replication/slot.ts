@@ -1,9 +1,10 @@
 /**
- * The replication slot: what the server remembers of how far a consumer is.
- * https://www.postgresql.org/docs/current/view-pg-replication-slots.html
+ * The replication slot, which is what the server remembers of how far a consumer is: making it, waiting
+ * for it, dropping it.
+ * https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS
  */
 import { pause } from "../backoff.ts";
-import { type Lsn, parseLsn } from "../lsn.ts";
+import type { Lsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
@@ -13,6 +14,7 @@ import { type Backend, isOneOf } from "./liveness.ts";
 import { rowsOf } from "./server.ts";
 import { checkFailoverSupported, checkSlot, checkSlotKind } from "./slot_check.ts";
 import { createSlot, type SlotCreation } from "./slot_creation.ts";
+import { readSlot, type Slot } from "./slot_state.ts";
 
 const CREATION_POLL_MS = 100;
 const SHORTEST_POLL_MS = 100;
@@ -20,26 +22,6 @@ const LONGEST_POLL_MS = 500;
 /** How long a slot that was just seen free may keep ALTER_REPLICATION_SLOT waiting. */
 const ALTER_TIMEOUT_MS = 5000;
 const NEVER = new AbortController().signal;
-
-/** A logical slot as `pg_replication_slots` shows it. */
-export interface Slot {
-  /** Null for a physical slot. */
-  plugin: string | null;
-  database: string | null;
-  /** The session that uses it now. */
-  activePid: number | null;
-  /** True where it goes with the session that made it, which is the one that holds it. */
-  temporary: boolean;
-  twoPhase: boolean;
-  /** True where standbys keep a copy of it (17+). */
-  failover: boolean;
-  /** What the consumer confirmed: the next stream starts here. Null for a physical slot. */
-  confirmedFlushLsn: Lsn | null;
-  /** True while a session is in the middle of making it: it cannot be used yet, and may vanish again. */
-  creating: boolean;
-  /** Why the server will not stream from it any more; null while it will. */
-  invalidated: string | null;
-}
 
 /**
  * Checks a slot's name by the server's own rule, so that the error comes before any connection.
@@ -53,35 +35,6 @@ export function checkSlotName(slotName: string): void {
     slotName,
     hint: "A slot's name has 1 to 63 characters: lower case letters, digits and underscores.",
   });
-}
-
-/** Looks a slot up; null where there is none. */
-export async function readSlot(
-  connection: Connection,
-  slotName: string,
-  signal?: AbortSignal,
-): Promise<Slot | null> {
-  const [row] = rowsOf(
-    await connection.query(
-      `SELECT * FROM pg_catalog.pg_replication_slots WHERE slot_name = ${quoteLiteral(slotName)}`,
-      { signal },
-    ),
-  );
-  if (row === undefined) return null;
-  const logical = row.database != null;
-  return {
-    plugin: row.plugin ?? null,
-    database: row.database ?? null,
-    activePid: row.active_pid == null ? null : Number(row.active_pid),
-    temporary: row.temporary === "t",
-    twoPhase: row.two_phase === "t",
-    failover: row.failover === "t",
-    confirmedFlushLsn: row.confirmed_flush_lsn == null ? null : parseLsn(row.confirmed_flush_lsn),
-    creating: logical && row.confirmed_flush_lsn == null,
-    // Which column tells depends on the version: 17+, 16, 13–15; before 13 nothing is invalidated.
-    invalidated: row.invalidation_reason ??
-      (row.conflicting === "t" ? "conflict" : row.wal_status === "lost" ? "wal_removed" : null),
-  };
 }
 
 /**

@@ -2,7 +2,7 @@
 import type { Connection } from "../wire/connection.ts";
 import { quoteLiteral } from "../wire/quote.ts";
 import { SlotError } from "./errors.ts";
-import type { Slot } from "./slot.ts";
+import type { Slot } from "./slot_state.ts";
 
 /** The output plugin that streams of ours decode. */
 export const OUTPUT_PLUGIN = "pgoutput";
@@ -32,7 +32,7 @@ export function checkSlotKind(slotName: string, slot: Slot, database: string): v
  * Checks that a stream of ours can use the slot.
  *
  * @throws {SlotError} of kind `slot-in-use` while it is being created, or where it is another session's
- * temporary one; `slot-plugin`, `slot-database`, `slot-two-phase` or `slot-lost`.
+ * temporary one; `slot-standby`, `slot-plugin`, `slot-database`, `slot-two-phase` or `slot-lost`.
  */
 export function checkSlot(slotName: string, slot: Slot, database: string): void {
   if (slot.creating) {
@@ -49,6 +49,14 @@ export function checkSlot(slotName: string, slot: Slot, database: string): void 
   }
   if (slot.temporary) throw heldAsTemporary(slotName, slot);
   checkSlotKind(slotName, slot, database);
+  if (slot.copy) {
+    throw new SlotError(`Slot "${slotName}" is a standby's copy: it waits there for a failover`, {
+      kind: "slot-standby",
+      slotName,
+      retryable: true,
+      hint: "Connect to the primary, or again when this server has been promoted.",
+    });
+  }
   if (slot.twoPhase) {
     throw new SlotError(`Slot "${slotName}" decodes two-phase transactions`, {
       kind: "slot-two-phase",

@@ -13,8 +13,9 @@ import {
   reconcilePublication,
 } from "./publication.ts";
 import { checkServer, currentDatabase } from "./server.ts";
-import { checkSlotName, dropSlot, ensureSlot, readSlot, type Slot } from "./slot.ts";
+import { checkSlotName, dropSlot, ensureSlot } from "./slot.ts";
 import { checkFailoverSupported, checkSlot, checkSlotKind, slotNameTaken } from "./slot_check.ts";
+import { readSlot, type Slot } from "./slot_state.ts";
 import { checkReplicaIdentity, parseWatchedName, readTables } from "./tables.ts";
 
 /** How a `SlotManager` finds the server, and what it manages. */

@@ -5,9 +5,10 @@ import type { Connection } from "../wire/connection.ts";
 import { PublicationError } from "./errors.ts";
 import { checkPartitionRoots, readPublication, unpublishedTables } from "./publication.ts";
 import { currentDatabase } from "./server.ts";
-import { readSlot, type Slot, slotMissing } from "./slot.ts";
+import { slotMissing } from "./slot.ts";
 import { checkSlot, slotNameTaken } from "./slot_check.ts";
 import { createSlot } from "./slot_creation.ts";
+import { readSlot, type Slot } from "./slot_state.ts";
 import { type CatalogTable, readTables } from "./tables.ts";
 
 /** How long a temporary slot may wait for open writing transactions. */

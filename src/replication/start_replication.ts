@@ -9,7 +9,8 @@ import { PostgresError, type ServerMessage } from "../wire/postgres_error.ts";
 import { quoteIdentifier, quoteReplicationLiteral } from "../wire/quote.ts";
 import { PublicationError, SlotError } from "./errors.ts";
 import { checkNotLost } from "./slot_check.ts";
-import { readSlot, slotInUse, slotMissing } from "./slot.ts";
+import { slotInUse, slotMissing } from "./slot.ts";
+import { readSlot } from "./slot_state.ts";
 
 /** What is to be streamed, from where. */
 export interface ReplicationStart {

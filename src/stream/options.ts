@@ -123,6 +123,9 @@ export function notYet(what: string): PgStreamError {
   });
 }
 
+/** More handlers than any store takes at once. */
+const MOST_LANES = 10_000;
+
 /** What an option may be, and what of it this version does not do yet. */
 const CHOICES: { [option in keyof PgStreamOptions]?: { now: unknown[]; later?: unknown[] } } = {
   values: { now: ["text"], later: ["js"] },
@@ -164,6 +167,9 @@ export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
   checkSlotName(slotName);
   checkPublicationName(publicationName);
   checkCount("concurrency", concurrency);
+  if (concurrency > MOST_LANES) {
+    throw invalidOption("concurrency", concurrency, `Choose at most ${MOST_LANES}.`);
+  }
   if (!(Number.isFinite(maxQueueBytes) && maxQueueBytes > 0)) {
     throw invalidOption(
       "maxQueueBytes",
@@ -223,7 +229,7 @@ function resolveLimits(
   const {
     attempts = defaults.attempts,
     minDelayMs = defaults.minDelayMs,
-    maxDelayMs = Math.max(defaults.maxDelayMs, minDelayMs),
+    maxDelayMs = defaults.maxDelayMs > minDelayMs ? defaults.maxDelayMs : minDelayMs,
   } = given ?? {};
   if (attempts !== Infinity) checkCount(`${name}.attempts`, attempts);
   checkDelay(`${name}.minDelayMs`, minDelayMs);

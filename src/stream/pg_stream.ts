@@ -35,7 +35,13 @@ import { Patience } from "./patience.ts";
 import type { KnownSystem } from "./position.ts";
 import { DEFAULT_FINISH_MS, StreamRun } from "./run.ts";
 import { onSignals } from "./signals.ts";
-import { type CatchUpReport, StatusBoard, type StreamState, type StreamStatus } from "./status.ts";
+import {
+  type CatchUpReport,
+  StatusBoard,
+  type StreamState,
+  type StreamStatus,
+  tell,
+} from "./status.ts";
 
 /** Called for each event. A promise is waited for before the next event is handed out. */
 export type ChangeHandler<T> = (event: EventOf<T>, sink: Sink, context: HandlerContext) => unknown;
@@ -359,7 +365,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       onState: (state) => this.#status.become(state),
       onReconnect: () => this.#status.reconnected(),
       onLost: (error) => this.#status.failedBy(error),
-      onGap: (gap) => this.#tellGap(gap),
+      onGap: (gap) => tell(this.#gapListeners, "onGap", this.#logger, gap),
     }, { frontier, queue, intake: new Intake(queue, frontier) });
     const stopping = () => this.#status.become("stopping");
     this.#status.begin(run, frontier, queue);
@@ -397,16 +403,6 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       onRetry: () => this.#status.retried(),
       random: Math.random,
     });
-  }
-
-  #tellGap(gap: Gap): void {
-    for (const listener of this.#gapListeners) {
-      try {
-        listener(gap);
-      } catch (error) {
-        this.#logger.error("A listener of onGap failed", error);
-      }
-    }
   }
 
   #onSignal(name: string): void {

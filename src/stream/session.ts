@@ -214,9 +214,11 @@ export class Session {
     if (requests < this.#mostUnanswered || this.#looking) return;
     this.#looking = true;
     const { connector } = this.#options;
+    const { receivedBytes } = this.#stream;
     const doing = await walsenderDoing(connector, this.backend, AbortSignal.timeout(LOOK_MS))
       .catch(() => "unknown");
     this.#looking = false;
+    if (this.#stream.receivedBytes > receivedBytes) return;
     if (doing === "busy") {
       this.#mostUnanswered = requests * 2;
       return;

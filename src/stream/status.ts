@@ -58,6 +58,20 @@ export interface CatchUpReport {
   busy: boolean;
 }
 
+/** Calls each listener. What it throws, or its promise is rejected with, is logged. */
+export function tell<Arguments extends unknown[]>(
+  listeners: readonly ((...args: Arguments) => unknown)[],
+  name: string,
+  logger: Logger,
+  ...args: Arguments
+): void {
+  for (const listener of listeners) {
+    // An async function: what is thrown before the first await is a rejection too.
+    const called = async () => await listener(...args);
+    called().catch((error) => logger.error(`A listener of ${name} failed`, error));
+  }
+}
+
 /** Keeps what `status()` tells, from one run to the next. */
 export class StatusBoard {
   readonly #logger: Logger;
@@ -113,13 +127,7 @@ export class StatusBoard {
     const previous = this.#status.state;
     if (state === previous) return;
     this.#status.state = state;
-    for (const listener of this.#listeners) {
-      try {
-        listener(state, previous);
-      } catch (error) {
-        this.#logger.error("A listener of onStateChange failed", error);
-      }
-    }
+    tell(this.#listeners, "onStateChange", this.#logger, state, previous);
   }
 
   /** An event is done. */

@@ -16,6 +16,7 @@ export class Channel {
   readonly parameters: Map<string, string> = new Map();
   readonly #transport: Transport;
   readonly #onNotice: (notice: ServerMessage) => void;
+  #receivedBytes = 0;
   #filling: Promise<void> | null = null;
   #failure: unknown = null;
 
@@ -47,6 +48,11 @@ export class Channel {
     } catch (error) {
       throw this.fail(error);
     }
+  }
+
+  /** All that has arrived, parts of messages included: what grows is alive. */
+  get receivedBytes(): number {
+    return this.#receivedBytes;
   }
 
   /** Waits for more bytes. Two callers wait for the same. */
@@ -154,6 +160,7 @@ export class Channel {
         }),
       );
     }
+    this.#receivedBytes += chunk.length;
     this.frames.push(chunk);
   }
 

@@ -44,6 +44,11 @@ export class CopyBoth {
     this.#release = release;
   }
 
+  /** All that has arrived on the connection, parts of messages included. */
+  get receivedBytes(): number {
+    return this.#channel.receivedBytes;
+  }
+
   /**
    * All payloads of CopyData that have arrived already, at least one, in order: views of the chunks
    * that they came in, which are never overwritten. Null when the server has ended the copy, or

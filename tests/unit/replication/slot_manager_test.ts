@@ -30,3 +30,9 @@ test("a table's name that cannot be read is refused, and named", async () => {
     assertStringIncludes(error.message, JSON.stringify(table));
   }
 });
+
+test("a slot that goes with its session cannot survive a failover, and that is told at once", async () => {
+  const error = await refusal({ tables: ["documents"], temporary: true, failover: true });
+  assertEquals(error.kind, "invalid-option");
+  assertStringIncludes(error.message, "temporary");
+});

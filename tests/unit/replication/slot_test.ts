@@ -1,13 +1,18 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import { SlotError } from "../../../src/replication/errors.ts";
-import { checkSlot, checkSlotName, type Slot } from "../../../src/replication/slot.ts";
+import { checkSlotName } from "../../../src/replication/slot.ts";
+import { checkSlot, slotNameTaken } from "../../../src/replication/slot_check.ts";
+import type { Slot } from "../../../src/replication/slot_state.ts";
 
 const GOOD: Slot = {
   plugin: "pgoutput",
   database: "app",
   activePid: null,
+  temporary: false,
   twoPhase: false,
+  failover: false,
+  copy: false,
   confirmedFlushLsn: 1n,
   creating: false,
   invalidated: null,
@@ -76,4 +81,32 @@ test("each refusal names the slot and gives a statement to run; none is worth a 
     assert(error.message.includes('"docs"'), error.message);
     assert(error.hint!.includes("pg_drop_replication_slot('docs')"), error.hint);
   }
+});
+
+test("a slot that goes with somebody else's session is told from one that stays, and may be free soon", () => {
+  const error = refusalOf({ temporary: true, activePid: 4711 });
+  assertEquals([error.kind, error.activePid, error.retryable], ["slot-in-use", 4711, true]);
+  assert(error.message.includes("temporary") && error.message.includes("4711"), error.message);
+});
+
+test("a temporary slot takes nobody's name: a lasting one has to go first, others are waited for", () => {
+  const lasting = slotNameTaken("docs", GOOD);
+  assertEquals([lasting.kind, lasting.retryable], ["slot-exists", false]);
+  assert(lasting.message.includes('"docs"') && lasting.hint!.includes("slotName"), lasting.message);
+  const passing: (Partial<Slot> | null)[] = [
+    { temporary: true, activePid: 4711 },
+    { creating: true, activePid: 4711 },
+    null,
+  ];
+  for (const slot of passing) {
+    const error = slotNameTaken("docs", slot && { ...GOOD, ...slot });
+    assertEquals([error.kind, error.retryable], ["slot-in-use", true]);
+    assertEquals(error.activePid, slot?.activePid ?? undefined);
+    assert(!error.message.includes("undefined"), error.message);
+  }
+});
+
+test("a standby's copy of a slot is no slot yet, and may be one soon", () => {
+  const error = refusalOf({ copy: true, failover: true });
+  assertEquals([error.kind, error.slotName, error.retryable], ["slot-standby", "docs", true]);
 });
