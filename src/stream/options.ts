@@ -63,7 +63,8 @@ export interface PgStreamOptions {
   onSlotLost?: "error" | "recreate";
   /**
    * What is done while another session holds the slot: `"error"`: an error that names its PID, after a
-   * few seconds; `"wait"`: stand by until it is free. Default: `"error"`.
+   * few seconds; `"wait"`: stand by until it is free, and go on behind what the other consumer has
+   * confirmed; a slot that was dropped and made anew meanwhile looks the same. Default: `"error"`.
    */
   whenSlotInUse?: "error" | "wait";
   /**

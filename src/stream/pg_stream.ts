@@ -252,8 +252,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   /**
    * Transactions in commit order, for a loop that says itself when one is handled. A large one comes in
-   * parts. `break` closes the connection; what is not acknowledged by then comes again. Handlers and
-   * sinks have no part in it.
+   * parts. `break` closes the connection; what is not acknowledged by then comes again. What was handed
+   * out is the loop's own: it does not count for `maxQueueBytes`. Handlers and sinks have no part in it.
    *
    * @example
    * ```ts

@@ -1,6 +1,6 @@
 /** A stream from start to stop: one queue, and as many connections as it takes. */
 import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
-import { isRetryable } from "../errors.ts";
+import { isRetryable, PgStreamError } from "../errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
 import { connectForReplication } from "../replication/connect.ts";
 import { SlotError } from "../replication/errors.ts";
@@ -63,8 +63,10 @@ export class StreamRun {
   readonly #pipeline: Pipeline;
   #session: Session | null = null;
   #known: KnownSystem | null;
-  /** True once a connection has streamed: what is lost from then on is remade. */
+  /** True once a connection has streamed. */
   #streamed = false;
+  /** True once it has streamed, or stood by for it: what is lost from then on is remade. */
+  #comeSoFar = false;
   /** True once the frontier is a position of the slot. */
   #positioned = false;
   #target: Lsn | null = null;
@@ -160,6 +162,7 @@ export class StreamRun {
       if (own.length > MOST_BACKENDS) own.shift();
       if (this.#streamed) onReconnect();
       this.#streamed = true;
+      this.#comeSoFar = true;
       if (!signal.aborted) onState("streaming");
       // What was handled while there was no connection.
       session.confirm();
@@ -175,7 +178,7 @@ export class StreamRun {
         queue.hold();
         const proven = intake.commitLsn > before || performance.now() - began > PROVEN_MS;
         if (proven) this.#failures = 0;
-        const silent = (error as { kind?: string }).kind === "connection-silent";
+        const silent = isKind(error, "connection-silent");
         this.#silences = silent ? (proven ? 1 : this.#silences + 1) : 0;
         onLost(error);
         onState("reconnecting");
@@ -197,7 +200,7 @@ export class StreamRun {
       } catch (error) {
         if (signal.aborted) return null;
         try {
-          if (error instanceof SlotError && error.kind === "slot-in-use") {
+          if (isInUse(error)) {
             inUseUntil ??= performance.now() + SLOT_IN_USE_MS;
             await this.#waitForSlot(error, inUseUntil, signal);
           } else if (isSlotLost(error) && this.#options.onSlotLost === "recreate") {
@@ -207,7 +210,8 @@ export class StreamRun {
           }
         } catch (error) {
           if (signal.aborted) return null;
-          if (!this.#streamed || !this.#comesBack(error)) throw error;
+          if (!this.#comeSoFar || !this.#comesBack(error)) throw error;
+          if (isKind(error, "walsenders-exhausted")) await this.#endOwn(signal);
           onLost(error);
           connector.logger.debug(`Not reconnected yet: ${messageOf(error)}`);
           await this.#backOff(error, signal);
@@ -216,10 +220,15 @@ export class StreamRun {
     }
   }
 
-  /** Slots are waited for in a way of their own; what else passes is tried again. */
+  /** A slot that another consumer holds is waited for in a way of its own; what else passes is tried again. */
   #comesBack(error: unknown): boolean {
     return this.#options.reconnect !== null && isRetryable(error) &&
-      !(error instanceof SlotError && error.kind === "slot-in-use");
+      !(isInUse(error) && !this.#isOwn(error));
+  }
+
+  /** True where a session of this very stream holds the slot, though it is of no use any more. */
+  #isOwn({ activePid }: SlotError): boolean {
+    return this.#options.own.some((backend) => backend.processId === activePid);
   }
 
   /** @throws the error, once it was tried often enough */
@@ -231,16 +240,25 @@ export class StreamRun {
 
   async #waitForSlot(error: SlotError, until: number, signal: AbortSignal): Promise<void> {
     const { connector, slotName, whenSlotInUse, own } = this.#options;
-    const stranger = !own.some((backend) => backend.processId === error.activePid);
-    if (whenSlotInUse === "fail" && stranger) throw error;
+    if (whenSlotInUse === "fail" && !this.#isOwn(error)) throw error;
     const wait = whenSlotInUse === "wait";
-    if (wait) connector.logger.info(`${error.summary}: standing by`);
+    if (wait) {
+      connector.logger.info(`${error.summary}: standing by`);
+      this.#comeSoFar = true;
+    }
     await waitForSlot(connector, slotName, {
       timeoutMs: wait ? Infinity : Math.max(0, until - performance.now()),
       signal,
       own,
     });
     await pause(SLOT_RACE_MS * Math.random(), signal);
+  }
+
+  /** A session of this stream's that holds the slot takes a walsender's place too. */
+  async #endOwn(signal: AbortSignal): Promise<void> {
+    const { connector, slotName, own } = this.#options;
+    // Who else holds it, and whether the server can be asked, comes out at the next try.
+    await waitForSlot(connector, slotName, { timeoutMs: 0, signal, own }).catch(() => {});
   }
 
   async #recreate(cause: SlotError, signal: AbortSignal): Promise<void> {
@@ -298,7 +316,7 @@ export class StreamRun {
 
   async #goOn(start: StreamStart, identity: SystemIdentity): Promise<Lsn> {
     const { frontier, intake, queue } = this.#pipeline;
-    const { slotName, temporary, onSlotLost, whenSlotInUse, catchUp } = this.#options;
+    const { connector, slotName, temporary, onSlotLost, whenSlotInUse, catchUp } = this.#options;
     if (temporary && this.#positioned) {
       const lost = temporaryLost(slotName);
       if (onSlotLost === "error") throw lost;
@@ -310,7 +328,13 @@ export class StreamRun {
       this.#positioned ? frontier : null,
       whenSlotInUse === "wait",
     );
-    if (queued === "drop") queue.drop();
+    if (queued === "drop") {
+      connector.logger.warn(
+        `Slot "${slotName}" is at ${formatLsn(startLsn)}, this stream was at ` +
+          `${formatLsn(frontier.confirmed)}: going on behind what another consumer has confirmed`,
+      );
+      queue.drop();
+    }
     queue.release();
     if (queued !== "keep") {
       await queue.drained();
@@ -334,6 +358,14 @@ export class StreamRun {
     this.#note();
     this.#session = null;
   }
+}
+
+function isKind(error: unknown, kind: string): error is PgStreamError {
+  return error instanceof PgStreamError && error.kind === kind;
+}
+
+function isInUse(error: unknown): error is SlotError {
+  return error instanceof SlotError && error.kind === "slot-in-use";
 }
 
 function messageOf(error: unknown): string {

@@ -170,6 +170,9 @@ async function passwordOf(credentials: Credentials): Promise<string> {
     if (error instanceof PgStreamError) throw error;
     throw new WireError(`The password function for "${credentials.user}" failed`, {
       kind: "password-missing",
+      hint: "Its cause says why.",
+      // What it asks may be out of reach for a while, as the server itself.
+      retryable: true,
       cause: error,
     });
   }
