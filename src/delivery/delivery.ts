@@ -201,6 +201,7 @@ export class Delivery implements EventQueue {
         await this.#together(lane, item, signal);
       } else if (only !== null) {
         let failed: { error: unknown } | undefined;
+        const drops = this.#drops;
         try {
           const result = only.call(item.event!, firstTry);
           // Awaiting costs a tick, which a handler that returns nothing need not pay.
@@ -209,7 +210,7 @@ export class Delivery implements EventQueue {
           failed = { error };
         }
         if (failed === undefined) settle(1, false);
-        else await this.#attempts.handle([item.event!], signal, this.#goOn(), settle, failed);
+        else await this.#attempts.handle([item.event!], signal, this.#goOn(drops), settle, failed);
       } else {
         const count = batch === null ? 1 : await this.#gather(lane, batch, signal);
         if (count === 0) continue;
@@ -253,8 +254,7 @@ export class Delivery implements EventQueue {
   }
 
   /** What is in hand may be tried again as long as the stream has its slot. */
-  #goOn(): GoOn {
-    const drops = this.#drops;
+  #goOn(drops = this.#drops): GoOn {
     return async () => {
       while (this.#held !== null) await this.#held.promise;
       return drops === this.#drops;

@@ -67,6 +67,11 @@ export interface ReplicationStreamOptions extends ConnectorOptions {
    * @internal
    */
   onServerStopping?: () => void;
+  /**
+   * Called when a status update could not be sent, which whoever does not read would not notice.
+   * @internal
+   */
+  onLost?: (error: unknown) => void;
 }
 
 /**
@@ -351,8 +356,10 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   #sendStatus(): void {
     clearTimeout(this.#soon);
     this.#soon = undefined;
-    // A lost connection is the reader's to tell.
-    this.#writeStatus().catch(() => {});
+    // A lost connection is the reader's to tell; but it may not read for long.
+    this.#writeStatus().catch((error) => {
+      if (this.#ending === undefined) this.#options.onLost?.(error);
+    });
   }
 
   async #writeStatus(): Promise<void> {

@@ -9,6 +9,7 @@ import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
+import { withDeadline } from "./deadline.ts";
 import { SlotError } from "./errors.ts";
 import { type Backend, isOneOf } from "./liveness.ts";
 import { rowsOf } from "./server.ts";
@@ -17,6 +18,8 @@ import { createSlot, type SlotCreation } from "./slot_creation.ts";
 import { readSlot, type Slot } from "./slot_state.ts";
 
 const CREATION_POLL_MS = 100;
+/** How long the server may take to say who holds a slot. */
+const ANSWER_MS = 15_000;
 const SHORTEST_POLL_MS = 100;
 const LONGEST_POLL_MS = 500;
 /** How long a slot that was just seen free may keep ALTER_REPLICATION_SLOT waiting. */
@@ -173,7 +176,13 @@ export async function waitForSlot(
   const connection = await connector.connect({ signal });
   try {
     for (let waitMs = SHORTEST_POLL_MS;; waitMs = Math.min(LONGEST_POLL_MS, waitMs * 1.5)) {
-      const [row] = rowsOf(await connection.query(sql, { signal }));
+      const result = await withDeadline(
+        "who holds the slot",
+        ANSWER_MS,
+        signal,
+        (signal) => connection.query(sql, { signal }),
+      );
+      const [row] = rowsOf(result);
       if (row === undefined) return "missing";
       if (row.active_pid === null) return "free";
       const pid = row.active_pid!;

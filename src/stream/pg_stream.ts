@@ -287,7 +287,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * sinks are closed. Of a transaction that was handled in part, nothing is confirmed: it comes again.
    * Never rejects for what made the stream fail: `start()` tells that.
    *
-   * A handler may call it, but must not wait for it: it waits for the handler.
+   * A handler, or the body of a loop over `changes()`, may call it, but must not wait for it: it waits
+   * for them. A loop ends by `break`.
    *
    * @param options.timeoutMs how long the handler may take to finish. Default: 10,000; `Infinity`: as
    * long as it takes.

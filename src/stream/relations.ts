@@ -1,9 +1,13 @@
 /** Which of the server's relations are watched, under which name, and by what their rows are known. */
 import type { Relation } from "../pgoutput/mod.ts";
+import { withDeadline } from "../replication/deadline.ts";
 import { ReplicationError } from "../replication/errors.ts";
 import { type CatalogTable, readTable } from "../replication/tables.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
+
+/** How long the server may take to tell of a table. */
+const ANSWER_MS = 30_000;
 
 /** A relation that is watched. */
 export interface WatchedRelation {
@@ -64,12 +68,14 @@ export class WatchedRelations {
   }
 
   async #read(oid: number, signal: AbortSignal): Promise<CatalogTable | null> {
-    const connection = await this.#connector.connect({ signal });
-    try {
-      return await readTable(connection, oid, signal);
-    } finally {
-      await connection.close();
-    }
+    return await withDeadline("what became of a table", ANSWER_MS, signal, async (signal) => {
+      const connection = await this.#connector.connect({ signal });
+      try {
+        return await readTable(connection, oid, signal);
+      } finally {
+        await connection.close();
+      }
+    });
   }
 }
 

@@ -3,6 +3,7 @@ import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
 import { isRetryable, PgStreamError } from "../errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
 import { connectForReplication } from "../replication/connect.ts";
+import { withDeadline } from "../replication/deadline.ts";
 import { SlotError } from "../replication/errors.ts";
 import type { Backend } from "../replication/liveness.ts";
 import { currentDatabase, type SystemIdentity } from "../replication/server.ts";
@@ -12,7 +13,7 @@ import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
 import type { Patience } from "./patience.ts";
-import { continueAt, isSlotLost, type KnownSystem } from "./position.ts";
+import { type Continuation, continueAt, isSlotLost, type KnownSystem } from "./position.ts";
 import { type Pipeline, Session, type SessionOptions } from "./session.ts";
 
 /** What a handler gets to finish its event where nobody says how long. */
@@ -57,6 +58,13 @@ export interface RunOptions {
   onGap: (gap: Gap) => void;
 }
 
+/** What a new connection found, and what it means for what is queued: done once the slot is this stream's. */
+interface Arrival extends Continuation {
+  system: SystemIdentity;
+  /** Changes were missed. */
+  gap: SlotError | null;
+}
+
 /** Runs once. */
 export class StreamRun {
   readonly #options: RunOptions;
@@ -70,6 +78,7 @@ export class StreamRun {
   /** True once the frontier is a position of the slot. */
   #positioned = false;
   #target: Lsn | null = null;
+  #arrival: Arrival | null = null;
   #receivedLsn: Lsn = INVALID_LSN;
   #confirmedLsn: Lsn = INVALID_LSN;
   /** Connections lost, or not made, in a row. */
@@ -160,6 +169,7 @@ export class StreamRun {
       this.#session = session;
       own.push(session.backend);
       if (own.length > MOST_BACKENDS) own.shift();
+      await this.#arrive();
       if (this.#streamed) onReconnect();
       this.#streamed = true;
       this.#comeSoFar = true;
@@ -263,18 +273,18 @@ export class StreamRun {
 
   async #recreate(cause: SlotError, signal: AbortSignal): Promise<void> {
     const { connector, slotName, failover } = this.#options;
-    const connection = await connectForReplication(connector, { signal });
-    try {
-      const database = await currentDatabase(connection, signal);
-      const position = await recreateSlot(connection, slotName, database, {
-        timeoutMs: RECREATE_MS,
-        signal,
-        failover,
-      });
-      await this.#gap(cause, position);
-    } finally {
-      await connection.close();
-    }
+    const recreate = async (signal: AbortSignal) => {
+      const connection = await connectForReplication(connector, { signal });
+      try {
+        const database = await currentDatabase(connection, signal);
+        const options = { timeoutMs: RECREATE_MS, signal, failover };
+        return await recreateSlot(connection, slotName, database, options);
+      } finally {
+        await connection.close();
+      }
+    };
+    const limitMs = RECREATE_MS * 1.5;
+    await this.#gap(cause, await withDeadline("making the slot anew", limitMs, signal, recreate));
   }
 
   /** Goes on behind a gap, and says so. */
@@ -292,9 +302,13 @@ export class StreamRun {
     };
     this.#known = null;
     this.#positioned = false;
+    // On another server it would be any position.
+    this.#target = null;
     intake.restart(position);
     connector.logger.warn(
-      `${cause.summary}. It was made anew: changes from ${gap.fromLsn ?? "its last position"} ` +
+      `${cause.summary}. Going on behind the gap: changes from ${
+        gap.fromLsn ?? "its last position"
+      } ` +
         `to ${gap.toLsn} were missed`,
     );
     onGap(gap);
@@ -314,20 +328,37 @@ export class StreamRun {
     };
   }
 
-  async #goOn(start: StreamStart, identity: SystemIdentity): Promise<Lsn> {
-    const { frontier, intake, queue } = this.#pipeline;
-    const { connector, slotName, temporary, onSlotLost, whenSlotInUse, catchUp } = this.#options;
-    if (temporary && this.#positioned) {
-      const lost = temporaryLost(slotName);
-      if (onSlotLost === "error") throw lost;
-      await this.#gap(lost, start.confirmedLsn);
+  /** Decides where to start. Nothing is done about it yet: another session may hold the slot. */
+  #goOn(start: StreamStart, identity: SystemIdentity): Lsn {
+    const { slotName, temporary, onSlotLost, whenSlotInUse } = this.#options;
+    const behindGap = (gap: SlotError): Lsn => {
+      if (onSlotLost === "error") throw gap;
+      this.#arrival = { startLsn: start.confirmedLsn, queued: "finish", system: identity, gap };
+      return start.confirmedLsn;
+    };
+    if (temporary && this.#positioned) return behindGap(temporaryLost(slotName));
+    try {
+      const continuation = continueAt(
+        { slotName, identity, ...start },
+        this.#known,
+        this.#positioned ? this.#pipeline.frontier : null,
+        whenSlotInUse === "wait",
+      );
+      this.#arrival = { ...continuation, system: identity, gap: null };
+      return continuation.startLsn;
+    } catch (error) {
+      // The slot is sound, whoever moved it: it needs not be made anew.
+      if (error instanceof SlotError && error.kind === "slot-moved") return behindGap(error);
+      throw error;
     }
-    const { startLsn, queued } = continueAt(
-      { slotName, identity, ...start },
-      this.#known,
-      this.#positioned ? frontier : null,
-      whenSlotInUse === "wait",
-    );
+  }
+
+  /** The slot is this stream's: what is queued is handed out again, or is not. */
+  async #arrive(): Promise<void> {
+    const { frontier, intake, queue } = this.#pipeline;
+    const { connector, slotName, catchUp } = this.#options;
+    const { startLsn, queued, system, gap } = this.#arrival!;
+    if (gap !== null) await this.#gap(gap, startLsn);
     if (queued === "drop") {
       connector.logger.warn(
         `Slot "${slotName}" is at ${formatLsn(startLsn)}, this stream was at ` +
@@ -341,9 +372,8 @@ export class StreamRun {
       intake.restart(startLsn);
     }
     this.#positioned = true;
-    this.#known = { systemId: identity.systemId, timeline: identity.timeline };
-    if (catchUp) this.#target ??= identity.walLsn;
-    return startLsn;
+    this.#known = { systemId: system.systemId, timeline: system.timeline };
+    if (catchUp) this.#target ??= system.walLsn;
   }
 
   /** Keeps what is to be known of a connection beyond its end. */

@@ -4,6 +4,7 @@ import type { EventQueue } from "../delivery/event_queue.ts";
 import type { Frontier } from "../delivery/frontier.ts";
 import { formatLsn, type Lsn } from "../lsn.ts";
 import { PgOutputDecoder } from "../pgoutput/mod.ts";
+import { withDeadline } from "../replication/deadline.ts";
 import { ReplicationError } from "../replication/errors.ts";
 import { type Backend, walsenderDoing } from "../replication/liveness.ts";
 import { ReplicationStream } from "../replication/replication_stream.ts";
@@ -20,6 +21,8 @@ const COMMIT_WAIT_MS = 1000;
 const SHUTDOWN_WAIT_MS = 1000;
 /** How long to look whether a silent server is alive. */
 const LOOK_MS = 10_000;
+/** How long opening a stream may take, a temporary slot that waits for writers included. */
+const OPEN_MS = 90_000;
 /** How often to ask how far the server has sent, while somebody waits for a position. */
 const ASK_MS = 50;
 
@@ -40,7 +43,7 @@ export interface SessionOptions extends Pipeline {
   /** Status updates in a row that the server may leave without an answer before it is looked at. */
   mostUnanswered: number;
   /** Decides where to start. */
-  goOn: (start: StreamStart, identity: SystemIdentity) => Promise<Lsn>;
+  goOn: (start: StreamStart, identity: SystemIdentity) => Lsn;
   /** The position at which to stop reading, once it is known. */
   target: () => Lsn | null;
 }
@@ -53,6 +56,9 @@ export class Session {
   readonly #relations: WatchedRelations;
   /** Rejects what `follow` waits for. */
   readonly #broken: PromiseWithResolvers<never> = Promise.withResolvers();
+  /** Aborted with it: nothing that was read is worth waiting for any more. */
+  readonly #over = new AbortController();
+  #wakeReader: (() => void) | null = null;
   #reading: Promise<void> = Promise.resolve();
   #looking = false;
   #mostUnanswered: number;
@@ -80,22 +86,25 @@ export class Session {
     let start: StreamStart | undefined;
     // The stream calls back; before it is open, nobody is there to hear.
     const opened: { session?: Session } = {};
-    const stream = await ReplicationStream.open({
-      connector,
-      slotName,
-      publicationName,
-      signal,
-      prepare: async (connection, identity) => {
-        start = await readStart(connection, options, signal);
-        return await options.goOn(start, identity);
-      },
-      onUnanswered: (requests) => {
-        if (opened.session !== undefined) void opened.session.#look(requests);
-      },
-      onServerStopping: () => {
-        if (opened.session !== undefined) void opened.session.#letServerStop();
-      },
-    });
+    const open = (signal: AbortSignal) =>
+      ReplicationStream.open({
+        connector,
+        slotName,
+        publicationName,
+        signal,
+        prepare: async (connection, identity) => {
+          start = await readStart(connection, options, signal);
+          return options.goOn(start, identity);
+        },
+        onUnanswered: (requests) => {
+          if (opened.session !== undefined) void opened.session.#look(requests);
+        },
+        onServerStopping: () => {
+          if (opened.session !== undefined) void opened.session.#letServerStop();
+        },
+        onLost: (error) => opened.session?.break(error),
+      });
+    const stream = await withDeadline("starting the stream", OPEN_MS, signal, open);
     connector.logger.info(
       `Streaming from slot "${slotName}" at ${formatLsn(stream.receivedLsn)}, ` +
         `walsender PID ${stream.processId}`,
@@ -162,8 +171,16 @@ export class Session {
     await this.#reading.catch(() => {});
   }
 
+  /** Nothing more is taken from this connection. @param error what `follow` is rejected with */
+  break(error: unknown): void {
+    this.#broken.reject(error);
+    this.#over.abort(error);
+    this.#wakeReader?.();
+  }
+
   /** Closes a connection on which nothing can be expected any more. */
   async discard(): Promise<void> {
+    this.break(serverStopped("connection-lost", "The connection is given up"));
     await this.#stream.close({ timeoutMs: 0 });
     await this.#reading.catch(() => {});
   }
@@ -189,7 +206,9 @@ export class Session {
           return;
         }
         if (decoded.type === "relation") {
-          intake.declare(decoded, await this.#relations.resolve(decoded, signal));
+          const either = AbortSignal.any([signal, this.#over.signal]);
+          intake.declare(decoded, await this.#relations.resolve(decoded, either));
+          this.#over.signal.throwIfAborted();
         } else if (decoded.type === "begin" && reached(decoded.finalLsn, target())) {
           // Transactions come in the order of their commits: all before the target are here.
           this.#stream.noteReceived(target()!);
@@ -199,11 +218,21 @@ export class Session {
           intake.accept(decoded, message.data.length);
         }
         const room = queue.room();
-        if (room !== null) await room;
+        if (room !== null) await this.#waitFor(room);
       }
       this.confirm();
       if (signal.aborted && !intake.insideTransaction) return;
     }
+  }
+
+  /** Not a race: that would leave something behind on the promise that stays, each time. */
+  async #waitFor(room: Promise<void>): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#wakeReader = resolve;
+      void room.then(resolve);
+    });
+    this.#wakeReader = null;
+    this.#over.signal.throwIfAborted();
   }
 
   /**
@@ -223,7 +252,7 @@ export class Session {
       this.#mostUnanswered = requests * 2;
       return;
     }
-    this.#broken.reject(
+    this.break(
       new ReplicationError(
         `The server did not answer ${requests} times; its walsender is ${doing}`,
         {
@@ -241,7 +270,7 @@ export class Session {
     await new Patience(SHUTDOWN_WAIT_MS).settled(queue.drained());
     this.confirm();
     await this.#stream.close();
-    this.#broken.reject(serverStopped("server-stopping", "The server is shutting down"));
+    this.break(serverStopped("server-stopping", "The server is shutting down"));
   }
 }
 

@@ -91,7 +91,7 @@ describe("tables", () => {
     await temporary.end({ timeout: 1 });
   });
 
-  test("whose UPDATE and DELETE would fail once they are published", async () => {
+  test("whose UPDATE and DELETE would fail once they are published (17)", async () => {
     await db.query(`CREATE TABLE no_key (id int);
       CREATE TABLE said_nothing (id int PRIMARY KEY);
       ALTER TABLE said_nothing REPLICA IDENTITY NOTHING;
@@ -166,7 +166,7 @@ describe("slots", () => {
     assertEquals(stream.status().state, "failed");
   });
 
-  test("of another plugin, or of none", async () => {
+  test("of another plugin, or of none (13)", async () => {
     const physical = uniqueName();
     await db.query("SELECT pg_create_physical_replication_slot($1)", [physical]);
     const slots = [[physical, "physical"]];
@@ -193,7 +193,7 @@ describe("slots", () => {
     }
   });
 
-  test("of another database", async () => {
+  test("of another database (13)", async () => {
     const database = uniqueName("other");
     await db.query(`CREATE DATABASE ${database}`);
     const other = openClient(dsnWith(db.dsn, { database }));
@@ -215,6 +215,23 @@ describe("slots", () => {
     }
     await theirs.teardown();
     await db.query(`DROP DATABASE ${database}`);
+  });
+
+  test("that decode prepared transactions when they are prepared (13)", async () => {
+    if (db.major < 14) return;
+    const slotName = uniqueName();
+    await db.query("SELECT pg_create_logical_replication_slot($1, 'pgoutput', false, true)", [
+      slotName,
+    ]);
+    for (const call of ["setup", "start"] as const) {
+      const stream = streamOf(db.dsn, ["documents"], { slotName });
+      const error = await refusal(call, () => stream[call]());
+      assertEquals(error.kind, "slot-two-phase");
+      assertStringIncludes(error.message, slotName);
+      assertMatch(error.hint!, /pg_drop_replication_slot/);
+    }
+    assertEquals(await db.query("SELECT FROM pg_publication WHERE pubname = $1", [slotName]), []);
+    await db.query("SELECT pg_drop_replication_slot($1)", [slotName]);
   });
 
   test("that another consumer holds: its PID is told, and it goes on", async () => {
@@ -242,7 +259,7 @@ describe("slots", () => {
     await holder.teardown();
   });
 
-  test("that vanish under the stream's feet do not come back by themselves", async () => {
+  test("that vanish while the stream is down do not come back by themselves (12)", async () => {
     const slotName = uniqueName();
     const stream = streamOf(db.dsn, ["documents"], { slotName });
     await stream.setup();
@@ -332,10 +349,6 @@ describe("a stream that is not complete", () => {
     const options: PgStreamOptions[] = [
       { values: "js" },
       { backfill: "initial" },
-      { concurrency: 4 },
-      { onFailure: () => "skip" },
-      { onSlotLost: "recreate" },
-      { whenSlotInUse: "wait" },
     ];
     for (const option of options) {
       const error = await refusal(

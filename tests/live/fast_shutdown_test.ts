@@ -149,7 +149,7 @@ for (const major of [18, 10]) {
     });
     after(() => server?.stop("immediate"));
 
-    test("(8) is not taken for a shutdown, however often the server asks", async (t) => {
+    test("(8) is not taken for a shutdown, however often the server asks", async () => {
       const told: string[] = [];
       const listeners: Record<string, Parameters<typeof listen>[1]> = {
         "one that acknowledges": { acknowledge: true },

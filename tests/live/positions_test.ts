@@ -62,7 +62,7 @@ describe("a position", () => {
     await teardown();
   });
 
-  test("beyond the server's WAL is refused at the start, as a number and as text", async () => {
+  test("beyond the server's WAL is refused at the start, as a number and as text (4)", async () => {
     const { table, slotName, teardown } = await newTable(db, "positions");
     await db.query(`INSERT INTO ${table} VALUES (1)`);
     const confirmed = await confirmedLsn(db, slotName);
@@ -78,7 +78,7 @@ describe("a position", () => {
     await teardown();
   });
 
-  test("beyond what was received is never confirmed", async () => {
+  test("beyond what was received is never confirmed (4)", async () => {
     const { table, slotName, teardown } = await newTable(db, "positions");
     await db.query(`INSERT INTO ${table} VALUES (1)`);
     const stream = await ReplicationStream.open({ dsn: db.dsn, slotName, logger: false });

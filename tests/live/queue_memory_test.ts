@@ -56,7 +56,7 @@ describe("8 MiB of rows that wait take less than four times as much of the heap:
     },
   ];
   for (const { name, alter, fill } of shapes) {
-    test(name, async () => {
+    test(`${name} (35)`, async () => {
       const { table, make, teardown } = await newTable(db, "shape", {
         maxQueueBytes: MAX_QUEUE_BYTES,
       });

@@ -150,7 +150,7 @@ for (const major of testMajors(18, 17, 14)) {
       });
     });
 
-    test("refuses REPLICA IDENTITY NOTHING before anybody's UPDATE fails", async () => {
+    test("refuses REPLICA IDENTITY NOTHING before anybody's UPDATE fails (17)", async () => {
       await db.query(
         `${external("toast_nothing")} ALTER TABLE toast_nothing REPLICA IDENTITY NOTHING`,
       );

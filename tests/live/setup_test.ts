@@ -292,7 +292,7 @@ for (const major of testMajors(18, 14)) {
     });
 
     for (const who of ["a superuser", "a role that sees only its own sessions"]) {
-      test(`a slot that an open writer holds up: ${who} is told the PID, in time`, async () => {
+      test(`a slot that an open writer holds up: ${who} is told the PID, in time (14)`, async () => {
         const slotName = uniqueName();
         const role = await replicator();
         await db.query(`CREATE PUBLICATION ${slotName} FOR TABLE one`);
@@ -323,7 +323,7 @@ for (const major of testMajors(18, 14)) {
       });
     }
 
-    test("a slot that is still being made is waited for by setup(), and refused by start()", async () => {
+    test("a slot that is still being made is waited for by setup(), and refused by start() (14)", async () => {
       const slotName = uniqueName();
       await db.query(`CREATE PUBLICATION ${slotName} FOR TABLE one`);
       await sql.unsafe("BEGIN; INSERT INTO two VALUES (1)");

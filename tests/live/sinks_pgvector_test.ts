@@ -1,5 +1,4 @@
 import { execFile } from "node:child_process";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import process from "node:process";
 import { after, afterEach, describe, test } from "node:test";
 import { promisify } from "node:util";
@@ -16,6 +15,7 @@ import { SinkError } from "../../src/sinks/sink.ts";
 import { parseVector } from "../../src/values/vector.ts";
 import { sinkContract, type SinkUnderTest } from "../contract/sink_contract.ts";
 import { startPgvector } from "../support/servers/pgvector.ts";
+import { TcpProxy } from "../support/tcp_proxy.ts";
 
 // Here and not in a hook: a database in WebAssembly takes its time to start on a busy machine, and
 // Bun gives a hook 5 s.
@@ -246,8 +246,12 @@ describe("PgVectorSink", () => {
   });
 
   test("a connection that was cut is worth another try, which makes a new one", async () => {
-    const proxy = await startProxy(server.dsn);
-    const sink = makeSink({ dsn: proxy.dsn, table: "cut", createTable: { dimensions: 3 } });
+    const proxy = await TcpProxy.start(server.dsn);
+    const sink = makeSink({
+      dsn: proxy.through(server.dsn),
+      table: "cut",
+      createTable: { dimensions: 3 },
+    });
     await sink.upsert(point);
     proxy.cut();
     const again = await sink.upsert({ ...point, id: "2" }).catch((error) => error);
@@ -256,33 +260,6 @@ describe("PgVectorSink", () => {
       await sink.upsert({ ...point, id: "2" });
     }
     assertEquals((await sql`select id from cut`).length, 2);
-    proxy.stop();
+    await proxy.stop();
   });
 });
-
-/** Stands between a sink and the server, to cut the connection. */
-async function startProxy(dsn: string) {
-  const { port } = new URL(dsn);
-  const sockets = new Set<Socket>();
-  const proxy = createServer((incoming) => {
-    const outgoing = connect(Number(port), "127.0.0.1");
-    for (const [from, to] of [[incoming, outgoing], [outgoing, incoming]] as const) {
-      sockets.add(from);
-      from.pipe(to);
-      from.on("error", () => {});
-      from.on("close", () => to.destroy());
-    }
-  });
-  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
-  const url = new URL(dsn);
-  url.port = String((proxy.address() as AddressInfo).port);
-  const cut = () => sockets.forEach((socket) => socket.destroy());
-  return {
-    dsn: url.href,
-    cut,
-    stop() {
-      cut();
-      proxy.close();
-    },
-  };
-}

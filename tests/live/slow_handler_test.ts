@@ -1,7 +1,6 @@
-/** Handlers that take long, and changes that are many: the connection lives, memory does not grow. */
+/** Handlers that take long, and changes that are many: the connection lives, nothing is confirmed early. */
 
-import { assertEquals, assertGreater, assertInstanceOf, assertLess } from "@std/assert";
-import process from "node:process";
+import { assertEquals, assertGreater, assertInstanceOf } from "@std/assert";
 import { after, before, describe, test } from "node:test";
 import type postgres from "postgres";
 import { HandlerError, parseLsn } from "../../mod.ts";
@@ -30,7 +29,7 @@ after(async () => {
 });
 
 describe("a slow handler", () => {
-  test("keeps its walsender for ten times the server's timeout, and gets each event once", async () => {
+  test("keeps its walsender for ten times the server's timeout, and gets each event once (7)", async () => {
     const { table, slotName, make, teardown } = await newTable(db, "slow", {
       dsn: withServerOptions(db.dsn, "-c wal_sender_timeout=1s"),
     });
@@ -50,7 +49,7 @@ describe("a slow handler", () => {
     await teardown();
   });
 
-  test("may block the whole process for less than the timeout, again and again", async () => {
+  test("may block the whole process for less than the timeout, again and again (7)", async () => {
     const { table, slotName, make, teardown } = await newTable(db, "blocking", {
       dsn: withServerOptions(db.dsn, "-c wal_sender_timeout=2s"),
     });
@@ -70,36 +69,10 @@ describe("a slow handler", () => {
     await teardown();
   });
 
-  test("holds the server back: 200 MB pass through a queue of 1 MiB and memory stays flat", async () => {
-    const maxQueueBytes = 1024 * 1024;
-    const { table, make, teardown } = await newTable(db, "heavy", { maxQueueBytes });
-    let handled = 0;
-    let mostQueued = 0;
-    let mostMemory = 0;
-    const stream = make(async (event) => {
-      assertEquals((event.row as { v: string }).v.length, 96_000);
-      const { queueBytes } = stream.status();
-      mostQueued = Math.max(mostQueued, queueBytes);
-      if (handled++ % 20 === 0) await sleep(1);
-      mostMemory = Math.max(mostMemory, process.memoryUsage().rss);
+  test("may end in the middle of a transaction of 100,000 rows, which then comes again whole (1)", async () => {
+    const { table, slotName, make, teardown } = await newTable(db, "huge", {
+      retry: { attempts: 1 },
     });
-    const running = await started(stream);
-    const before = process.memoryUsage().rss;
-    for (let part = 0; part < 7; part++) {
-      await db.query(`INSERT INTO ${table} SELECT n + ${part * 300}, repeat(md5(n::text), 3000)
-        FROM generate_series(1, 300) n`);
-    }
-    await until("all events", () => handled === 2100, 30_000);
-    await running.stop();
-    assertGreater(mostQueued, maxQueueBytes / 2);
-    assertLess(mostQueued, maxQueueBytes + 2 * 96_000);
-    assertLess(mostMemory - before, 100 * 1024 * 1024);
-    assertEquals(stream.status().queueBytes, 0);
-    await teardown();
-  });
-
-  test("may end in the middle of a transaction of 100,000 rows, which then comes again whole", async () => {
-    const { table, slotName, make, teardown } = await newTable(db, "huge");
     await db.query(`INSERT INTO ${table} SELECT n FROM generate_series(0, 99999) n`);
     const lsns = new Set<string>();
     const failing = make((event) => {

@@ -37,7 +37,7 @@ describe("stopping", () => {
     ["disposal", (stream) => stream[Symbol.asyncDispose]()],
   ];
   for (const [name, end] of ways) {
-    test(`by ${name}: the event in hand is finished and confirmed, none is begun`, async () => {
+    test(`by ${name}: the event in hand is finished and confirmed, none is begun (36)`, async () => {
       const { table, slotName, make, teardown } = await newTable(db, "stopping");
       const begun: string[] = [];
       const finished: string[] = [];
@@ -164,7 +164,7 @@ describe("stopping", () => {
     await teardown();
   });
 
-  test("from inside the handler, amid a transaction: it comes again whole, and nothing else does", async () => {
+  test("from inside the handler, amid a transaction: it comes again whole, and nothing else does (36)", async () => {
     const { table, make, teardown } = await newTable(db, "amid");
     await db.query(`INSERT INTO ${table} VALUES (0)`);
     await db.query(`INSERT INTO ${table} SELECT n FROM generate_series(1, 100) n`);
@@ -217,7 +217,7 @@ describe("stopping", () => {
     });
   }
 
-  test("is needed before a second start(), watch(), sink(), onChange() or teardown()", async () => {
+  test("is needed before a second start(), watch(), sink(), onChange() or teardown() (36)", async () => {
     const { make, teardown } = await newTable(db, "twice");
     const stream = make(() => {});
     const running = await started(stream);

@@ -3,6 +3,7 @@
  * It prints `stopped` once stop() is done; a test looks how long it lives from there.
  */
 import process from "node:process";
+import { setImmediate } from "node:timers";
 import { PgStream } from "../../mod.ts";
 
 const [dsn, slotName, table, when] = process.argv.slice(2);
@@ -16,11 +17,16 @@ if (when === "connecting") {
   await stream.stop({ timeoutMs: 20_000 });
 } else {
   while (stream.status().state === "connecting") await sleep(5);
-  const stops = [stream.stop({ timeoutMs: 20_000 })];
-  // While the connection is being closed, and after it.
-  for (const ms of [0, 0, 1, 5, 50]) {
-    await sleep(ms);
-    stops.push(stream.stop({ timeoutMs: 20_000 }));
+  let ended = false;
+  void running.then(() => ended = true);
+  // At each step until it has ended: while the handler is waited for, and while the connection closes.
+  const stops: Promise<void>[] = [];
+  while (!ended) {
+    for (let tick = 0; tick < 100; tick++) {
+      stops.push(stream.stop({ timeoutMs: 20_000 }));
+      await null;
+    }
+    await new Promise((resolve) => setImmediate(resolve));
   }
   await Promise.all(stops);
   await stream.stop({ timeoutMs: 20_000 });

@@ -21,6 +21,11 @@ type Row = { id: string; content: string | null };
 /** `T` with no more of its fields than `Keys`: what is added is no concern of the promise. */
 type Only<T, Keys extends PropertyKey> = T extends unknown ? Pick<T, Keys & keyof T> : never;
 type Shared<A, B> = keyof A & keyof B;
+type OurStatus = Only<Ours.StreamStatus, keyof Promised.StreamStatus>;
+type OurSetup = Only<Ours.SetupReport, keyof Promised.SetupReport>;
+type OurOptions = Only<Required<Ours.PgStreamOptions>, keyof Promised.PgStreamOptions>;
+type AllOptions = Required<Promised.PgStreamOptions>;
+type SlotLost = Promised.PgStreamOptions["onSlotLost"];
 
 /** The parameters of both overloads of a method. */
 // deno-lint-ignore no-explicit-any -- any parameters are what is looked for
@@ -70,7 +75,7 @@ export type Events = [
 export type Options = [
   // What the promise lets one pass can be passed; what is read back is as it was passed.
   Same<Ours.PgStreamOptions, Promised.PgStreamOptions>,
-  Same<Required<Ours.PgStreamOptions>, Required<Promised.PgStreamOptions>>,
+  Same<OurOptions, AllOptions>,
   Same<keyof Promised.PgStreamOptions, Shared<Ours.PgStreamOptions, Promised.PgStreamOptions>>,
   Same<Ours.WatchOptions<Row>, Promised.WatchOptions<Row>>,
   Same<Required<Ours.WatchOptions<Row>>, Required<Promised.WatchOptions<Row>>>,
@@ -79,9 +84,14 @@ export type Options = [
 ];
 
 export type Reports = [
-  Same<Ours.SetupReport, Promised.SetupReport>,
-  Same<Ours.CatchUpReport, Promised.CatchUpReport>,
-  Same<Ours.StreamStatus, Promised.StreamStatus>,
+  Same<OurSetup, Promised.SetupReport>,
+  Same<Only<Ours.CatchUpReport, keyof Promised.CatchUpReport>, Promised.CatchUpReport>,
+  Same<OurStatus, Promised.StreamStatus>,
+  // What is added survives JSON.stringify too.
+  Same<Ours.CatchUpReport["busy"], boolean>,
+  Same<Ours.StreamStatus["handledLsn"], string>,
+  Same<Ours.StreamStatus["lagSeconds"], number>,
+  Same<Extract<Ours.Gap[keyof Ours.Gap], bigint>, never>,
   Same<Ours.StreamStatus["state"], Promised.StreamStatus["state"]>,
   Same<Ours.Transaction<Tables>, Promised.Transaction<Tables>>,
   Same<Ours.Transaction<Tables>["events"], Promised.Transaction<Tables>["events"]>,
@@ -121,13 +131,15 @@ export type Stream = [
 // That these checks can fail at all: each line is an error, or this file does not compile.
 export type Wrong = [
   // @ts-expect-error a field of another type
-  Same<Omit<Ours.StreamStatus, "retries"> & { retries: string }, Promised.StreamStatus>,
+  Same<Omit<OurStatus, "retries"> & { retries: string }, Promised.StreamStatus>,
   // @ts-expect-error a field that is missing
-  Same<Omit<Ours.SetupReport, "added">, Promised.SetupReport>,
+  Same<Omit<OurSetup, "added">, Promised.SetupReport>,
   // @ts-expect-error a value that is not promised
   Same<Ours.StreamStatus["state"] | "lost", Promised.StreamStatus["state"]>,
   // @ts-expect-error a value that is promised and missing
   Same<Exclude<Ours.StreamStatus["state"], "idle">, Promised.StreamStatus["state"]>,
   // @ts-expect-error an optional field that is gone
-  Same<Required<Omit<Ours.PgStreamOptions, "retry">>, Required<Promised.PgStreamOptions>>,
+  Same<Omit<OurOptions, "retry">, AllOptions>,
+  // @ts-expect-error a value of an option that is gone
+  Same<Exclude<Ours.PgStreamOptions["onSlotLost"], "recreate">, SlotLost>,
 ];

@@ -171,6 +171,16 @@ describe("the import graph", () => {
     );
   });
 
+  test("has its leaves where every room finds them, and they import nothing at all", () => {
+    const leaves = [...files].filter(([file]) => roomOf(file) === null);
+    for (
+      const name of ["lsn.ts", "bytes.ts", "errors.ts", "change.ts", "logger.ts", "backoff.ts"]
+    ) {
+      assert(leaves.some(([file]) => file === name), `${name} is not there`);
+    }
+    for (const [file, imports] of leaves) assertEquals(imports, [], file);
+  });
+
   test("of ./pgoutput loads the decoder alone", () => {
     const rooms = [...reach(files.get("pgoutput/mod.ts") ?? []).keys()].map(roomOf);
     assertEquals(rooms.filter((room) => room !== null && room !== "pgoutput"), []);

@@ -4,8 +4,10 @@ import type { ChangeEvent } from "../../../src/change.ts";
 import { DeliveryError } from "../../../src/delivery/errors.ts";
 import {
   type ChangeMessage,
+  type Emit,
   EventBuilder,
   type EventTable,
+  heldBytes,
 } from "../../../src/delivery/event_builder.ts";
 import {
   type OldKind,
@@ -70,7 +72,7 @@ function truncateOf(...relations: Relation[]): ChangeMessage {
 }
 
 function tableOf({ schema, name }: Relation, primaryKey: readonly string[]): EventTable {
-  return { name: { schema, table: name }, primaryKey };
+  return { name: { schema, table: name }, primaryKey, keyed: true };
 }
 
 /** A builder in the middle of a transaction, and a table of which `primaryKey` is known. */
@@ -81,9 +83,16 @@ function watching(relation: Relation, primaryKey: readonly string[]): EventBuild
   return builder;
 }
 
+/** All events of a change. @param from the first ordinal that is wanted */
+function build(builder: EventBuilder, message: ChangeMessage, from?: number): ChangeEvent[] {
+  const events: ChangeEvent[] = [];
+  builder.build(message, (event) => events.push(event), from);
+  return events;
+}
+
 /** The one event of a change. */
 function eventOf(builder: EventBuilder, message: ChangeMessage): ChangeEvent {
-  const [event, ...others] = builder.build(message);
+  const [event, ...others] = build(builder, message);
   assert(event !== undefined && others.length === 0, `${others.length + 1} events`);
   return event;
 }
@@ -302,7 +311,7 @@ describe("a key of several columns", () => {
     const relation = relationOf("a* b*", { schema: "S.x", name: "T" });
     const builder = watching(relation, ["a", "b"]);
     const error = assertThrows(
-      () => builder.build(updateOf(relation, { a: "value-canary" }, null, ["b"])),
+      () => build(builder, updateOf(relation, { a: "value-canary" }, null, ["b"])),
       DeliveryError,
       '"S.x".T',
     );
@@ -316,7 +325,7 @@ test("a table without any identity is an error, not a row without a key", () => 
   const relation = relationOf("a b", { identity: "nothing" });
   const builder = watching(relation, []);
   assertThrows(
-    () => builder.build(insertInto(relation, { a: "1", b: "2" })),
+    () => build(builder, insertInto(relation, { a: "1", b: "2" })),
     DeliveryError,
     "public.documents",
   );
@@ -396,7 +405,7 @@ describe("columns stored out of line", () => {
 
   test("are an error where they are the key and nothing tells it", () => {
     const [relation, message] = decoded(plain, encode.update(5, [UNCHANGED, "2"]));
-    assertThrows(() => watching(relation, ["id"]).build(message), DeliveryError, "key");
+    assertThrows(() => build(watching(relation, ["id"]), message), DeliveryError, "key");
   });
 });
 
@@ -421,7 +430,7 @@ describe("columns with the names of what objects inherit", () => {
     for (const name of NAMES) {
       const relation = relationOf(`${name}* body`);
       const builder = watching(relation, [name]);
-      assertThrows(() => builder.build(insertInto(relation, { body: "b" })), DeliveryError);
+      assertThrows(() => build(builder, insertInto(relation, { body: "b" })), DeliveryError);
     }
   });
 
@@ -448,10 +457,10 @@ describe("what is not watched", () => {
   test("gives no event, the same table name in another schema included", () => {
     const builder = builderOfThree();
     for (const relation of [other, twin]) {
-      assertEquals(builder.build(insertInto(relation, { id: "1" })), []);
-      assertEquals(builder.build(updateOf(relation, { id: "1" })), []);
-      assertEquals(builder.build(deleteFrom(relation, { id: "1" })), []);
-      assertEquals(builder.build(truncateOf(relation)), []);
+      assertEquals(build(builder, insertInto(relation, { id: "1" })), []);
+      assertEquals(build(builder, updateOf(relation, { id: "1" })), []);
+      assertEquals(build(builder, deleteFrom(relation, { id: "1" })), []);
+      assertEquals(build(builder, truncateOf(relation)), []);
     }
     assertEquals(eventOf(builder, insertInto(docs, { id: "1" })).schema, "public");
   });
@@ -467,7 +476,7 @@ describe("what is not watched", () => {
       deleteFrom(twin, { id: "1" }),
       deleteFrom(docs, { id: "1" }),
     ];
-    const all = messages.flatMap((message) => builder.build(message));
+    const all = messages.flatMap((message) => build(builder, message));
     assertEquals(ordinals(all), [0, 3, 6, 8]);
   });
 
@@ -475,12 +484,12 @@ describe("what is not watched", () => {
     const builder = builderOfThree();
     const keyless = relationOf("a", { oid: 9, identity: "nothing" });
     builder.declare(keyless, null);
-    assertEquals(builder.build(insertInto(keyless, { a: "1" })), []);
+    assertEquals(build(builder, insertInto(keyless, { a: "1" })), []);
   });
 
   test("ordinals begin anew with each transaction", () => {
     const builder = builderOfThree();
-    builder.build(insertInto(docs, { id: "1" }));
+    build(builder, insertInto(docs, { id: "1" }));
     builder.begin({ type: "begin", finalLsn: 2n, commitTimeUs: 0n, xid: 4_294_967_295 });
     const event = eventOf(builder, insertInto(docs, { id: "2" }));
     assertEquals([event.ordinal, event.lsn, event.xid], [0, "0/2", 4_294_967_295]);
@@ -493,7 +502,7 @@ test("TRUNCATE of several tables gives an event for each that is watched, in the
   const builder = watching(a!, ["id"]);
   builder.declare(b!, null);
   builder.declare(c!, tableOf(c!, ["id"]));
-  const events = builder.build(truncateOf(c!, b!, a!));
+  const events = build(builder, truncateOf(c!, b!, a!));
   assertEquals(
     events.map((event) => [event.operation, event.table, event.ordinal, event.key]),
     [["truncate", "t3", 0, null], ["truncate", "t1", 2, null]],
@@ -516,9 +525,66 @@ describe("a table that is altered in the middle of a transaction", () => {
   test("gives no more events once it is renamed to what nobody watches", () => {
     const before = relationOf("id*");
     const builder = watching(before, ["id"]);
-    builder.build(insertInto(before, { id: "1" }));
+    build(builder, insertInto(before, { id: "1" }));
     const after = relationOf("id*", { name: "old_documents" });
     builder.declare(after, null);
-    assertEquals(builder.build(insertInto(after, { id: "2" })), []);
+    assertEquals(build(builder, insertInto(after, { id: "2" })), []);
+  });
+});
+
+describe("what was taken before is left out:", () => {
+  const docs = relationOf("id*", { oid: 1 });
+  const other = relationOf("id*", { oid: 2, name: "other" });
+  const ordinals = (events: ChangeEvent[]) => events.map((event) => event.ordinal);
+
+  test("changes up to the first ordinal that is wanted, and those of a TRUNCATE that it divides", () => {
+    const messages = [
+      insertInto(docs, { id: "1" }),
+      insertInto(other, { id: "1" }),
+      truncateOf(docs, other, docs, docs),
+      deleteFrom(docs, { id: "1" }),
+    ];
+    for (let from = 0; from <= 8; from++) {
+      const builder = watching(docs, ["id"]);
+      builder.declare(other, null);
+      const events = messages.flatMap((message) => build(builder, message, from));
+      assertEquals(ordinals(events), [0, 2, 4, 5, 6].filter((ordinal) => ordinal >= from));
+      assertEquals(builder.ordinal, 7, "all are counted");
+    }
+  });
+
+  test("they need no key", () => {
+    const keyless = relationOf("a", { identity: "nothing" });
+    const builder = watching(keyless, []);
+    assertEquals(build(builder, insertInto(keyless, { a: "1" }), 1), []);
+  });
+});
+
+test("an event is emitted with the table that it belongs to, as it was declared last", () => {
+  const relation = relationOf("id*");
+  const builder = watching(relation, ["id"]);
+  const tables: EventTable[] = [];
+  const emit: Emit = (_event, table) => tables.push(table);
+  builder.build(insertInto(relation, { id: "1" }), emit);
+  const keyless = { ...tableOf(relation, []), keyed: false };
+  builder.declare(relation, keyless);
+  builder.build(truncateOf(relation, relation), emit);
+  assertEquals(tables, [tableOf(relation, ["id"]), keyless, keyless]);
+  assertStrictEquals(tables[1], keyless);
+});
+
+describe("what a queued change holds in memory", () => {
+  const relation = relationOf("a* b c");
+  const row = { a: "1", b: "2", c: "3" };
+
+  test("is its bytes and something for each value, also where many are tiny", () => {
+    for (const bytes of [0, 100, 1_000_000]) {
+      const insert = heldBytes(insertInto(relation, row), bytes);
+      assert(insert >= bytes + 3 * 16, `${insert}`);
+      assertEquals(heldBytes(updateOf(relation, row), bytes), insert);
+      assertEquals(heldBytes(deleteFrom(relation, row), bytes), insert);
+      assert(heldBytes(updateOf(relation, row, row), bytes) > insert, "two rows");
+      assertEquals(heldBytes(truncateOf(relation), bytes), bytes);
+    }
   });
 });

@@ -13,7 +13,7 @@ function receive(frontier: Frontier, endLsn: bigint, events: number): TrackedTra
 }
 
 describe("what is confirmed", () => {
-  test("the commit's end, once its events are handled, and nothing before", () => {
+  test("the commit's end, once its events are handled, and nothing before (1)", () => {
     const frontier = new Frontier(100n);
     const transaction = receive(frontier, 200n, 2);
     assertEquals(frontier.confirmed, 100n);
@@ -57,7 +57,7 @@ describe("what is confirmed", () => {
     assertEquals(frontier.confirmed, 30n);
   });
 
-  test("what the server has already is never taken back", () => {
+  test("what the server has already is never taken back (3)", () => {
     const frontier = new Frontier(1000n);
     receive(frontier, 900n, 0);
     frontier.keepalive(950n);
@@ -73,13 +73,13 @@ describe("what is confirmed", () => {
 });
 
 describe("a keepalive", () => {
-  test("moves an idle stream on", () => {
+  test("moves an idle stream on (6)", () => {
     const frontier = new Frontier(0n);
     frontier.keepalive(500n);
     assertEquals(frontier.confirmed, 500n);
   });
 
-  test("confirms nothing while an event waits", () => {
+  test("confirms nothing while an event waits (5)", () => {
     const frontier = new Frontier(0n);
     const pending = receive(frontier, 10n, 1);
     for (let walEnd = 20n; walEnd < 120n; walEnd++) frontier.keepalive(walEnd);
@@ -126,6 +126,59 @@ describe("a keepalive", () => {
     frontier.handled(first);
     assertEquals(frontier.confirmed, 100n);
   });
+});
+
+test("events may be handled several at once", () => {
+  const frontier = new Frontier(0n);
+  const transaction = receive(frontier, 10n, 5);
+  frontier.handled(transaction, 2);
+  frontier.handled(transaction, 0);
+  assertEquals(frontier.confirmed, 0n);
+  frontier.handled(transaction, 3);
+  assertEquals(frontier.confirmed, 10n);
+});
+
+describe("a restart", () => {
+  test("forgets what is unfinished, and goes on where it is told, lower or higher", () => {
+    for (const position of [0n, 5n, 1000n]) {
+      const frontier = new Frontier(0n);
+      frontier.handled(receive(frontier, 10n, 1));
+      const [half, open] = [receive(frontier, 20n, 2), frontier.begin()];
+      frontier.keepalive(30n);
+      frontier.restart(position);
+      assertEquals([frontier.confirmed, frontier.unfinished], [position, 0]);
+      // Handlers may still be busy with what is forgotten.
+      frontier.handled(half, 2);
+      frontier.commit(open, 40n);
+      assertEquals([frontier.confirmed, frontier.unfinished], [position, 0]);
+      frontier.handled(receive(frontier, position + 7n, 1));
+      assertEquals(frontier.confirmed, position + 7n);
+      assertEquals(frontier.transactions, 2, "the forgotten one was never handled whole");
+    }
+  });
+});
+
+test("the oldest commit of which something is left is known, and no keepalive is one", () => {
+  const frontier = new Frontier(0n);
+  const begin = (commitTimeMs: number, endLsn: bigint) => {
+    const transaction = frontier.begin(commitTimeMs);
+    frontier.expect(transaction);
+    frontier.commit(transaction, endLsn);
+    return transaction;
+  };
+  frontier.keepalive(1n);
+  assertEquals(frontier.oldestCommitTimeMs, null);
+  const [first, second] = [begin(100, 10n), begin(50, 20n)];
+  frontier.keepalive(30n);
+  assertEquals(frontier.oldestCommitTimeMs, 100, "in commit order, whatever the clock said");
+  frontier.handled(second);
+  assertEquals(frontier.oldestCommitTimeMs, 100);
+  frontier.handled(first);
+  assertEquals(frontier.oldestCommitTimeMs, null);
+  begin(200, 40n);
+  assertEquals(frontier.oldestCommitTimeMs, 200);
+  frontier.restart(0n);
+  assertEquals(frontier.oldestCommitTimeMs, null);
 });
 
 test("only transactions that gave the handler something are counted", () => {

@@ -1,0 +1,27 @@
+/** All scenarios, by name. */
+
+import { cut } from "./cut.ts";
+import { faults } from "./faults.ts";
+import { kill } from "./kill.ts";
+import { blocked, fastStop, memory, retention } from "./limits.ts";
+import { reconnect } from "./reconnect.ts";
+import type { RoundResult, Stage } from "./round.ts";
+import { serverStop } from "./server_stop.ts";
+import { signals } from "./signals.ts";
+
+/** Plays one round. */
+export type Scenario = (stage: Stage, seed: number) => Promise<RoundResult>;
+
+/** In the order in which they are played. */
+export const scenarios: Record<string, Scenario> = {
+  kill,
+  "server-stop": serverStop,
+  cut,
+  faults,
+  signals,
+  reconnect,
+  blocked,
+  memory,
+  "fast-stop": fastStop,
+  retention,
+};
