@@ -17,6 +17,7 @@ import {
 import { type Backend, readBackend } from "./liveness.ts";
 import { identifySystem, readWalSenderTimeoutMs, type SystemIdentity } from "./server.ts";
 import { checkPublicationName } from "./publication.ts";
+import { readSlot } from "./slot_state.ts";
 import { checkSlotName } from "./slot.ts";
 import { connectForReplication } from "./connect.ts";
 import {
@@ -168,9 +169,13 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       const identity = await identifySystem(connection, signal);
       const lsn = prepare === undefined ? startsAt : await prepare(connection, identity);
       await checkReached(connection, { slotName, lsn, identity, signal });
+      // Told a lower position, some minors of PostgreSQL 13 and before move the slot back.
+      const confirmed = lsn === INVALID_LSN || prepare !== undefined
+        ? INVALID_LSN
+        : (await readSlot(connection, slotName, signal))?.confirmedFlushLsn ?? INVALID_LSN;
       const copy = await startReplication(connection, { slotName, publicationName, lsn, signal });
       return new ReplicationStream(connection, copy, options, {
-        lsn,
+        lsn: confirmed > lsn ? confirmed : lsn,
         walSenderTimeoutMs,
         publicationName,
         identity,

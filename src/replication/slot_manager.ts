@@ -162,6 +162,17 @@ export class SlotManager {
             "setup() again; changes that were missed are gone.",
         );
       }
+      const fixed = change.publication === "altered" && fixedMinor(connection.serverVersion);
+      if (fixed && change.added.length > 0) {
+        warnings.push(
+          `PostgreSQL ${
+            connection.parameters.get("server_version")
+          } loses later changes of a table ` +
+            "that is added beside an open transaction that has written to it: where there was one, " +
+            `compare ${change.added.join(", ")} with what it is kept in step with. ` +
+            `It is fixed in PostgreSQL ${fixed}.`,
+        );
+      }
       return {
         slot: created ? "created" : "found",
         ...(this.#temporary ? { temporary: true } : {}),
@@ -256,4 +267,17 @@ function checkNameFree(slotName: string, slot: Slot): void {
 function uniqueNames(tables: readonly string[]): TableName[] {
   const names = tables.map(parseWatchedName);
   return [...new Map(names.map((name) => [formatTableName(name), name])).values()];
+}
+
+/**
+ * The first release in which ALTER PUBLICATION reaches transactions that are open, where the server is
+ * older; the release notes of 17.5 tell of it. Null where it does.
+ */
+function fixedMinor(serverVersion: number): string | null {
+  const fixes: Record<number, number> = { 13: 21, 14: 18, 15: 13, 16: 9, 17: 5 };
+  const major = Math.floor(serverVersion / 10_000);
+  if (major > 17) return null;
+  const minor = fixes[major];
+  if (minor === undefined) return "13.21";
+  return serverVersion % 10_000 < minor ? `${major}.${minor}` : null;
 }
