@@ -166,10 +166,11 @@ export class StreamRun {
     for (;;) {
       const session = await this.#connect(signal);
       if (session === null) return;
-      this.#session = session;
       own.push(session.backend);
       if (own.length > MOST_BACKENDS) own.shift();
       await this.#arrive();
+      // Not before: what is handled until then may be a position of another server.
+      this.#session = session;
       if (this.#streamed) onReconnect();
       this.#streamed = true;
       this.#comeSoFar = true;
@@ -213,6 +214,7 @@ export class StreamRun {
           if (isInUse(error)) {
             inUseUntil ??= performance.now() + SLOT_IN_USE_MS;
             await this.#waitForSlot(error, inUseUntil, signal);
+            this.#failures = 0;
           } else if (isSlotLost(error) && this.#options.onSlotLost === "recreate") {
             await this.#recreate(error, signal);
           } else {
@@ -370,6 +372,8 @@ export class StreamRun {
     if (queued !== "keep") {
       await queue.drained();
       intake.restart(startLsn);
+      this.#receivedLsn = startLsn;
+      this.#confirmedLsn = startLsn;
     }
     this.#positioned = true;
     this.#known = { systemId: system.systemId, timeline: system.timeline };

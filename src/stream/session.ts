@@ -58,6 +58,8 @@ export class Session {
   readonly #broken: PromiseWithResolvers<never> = Promise.withResolvers();
   /** Aborted with it: nothing that was read is worth waiting for any more. */
   readonly #over = new AbortController();
+  /** Aborted by the one, or by being told to stop: what is asked for a message is not waited for. */
+  readonly #enough = new AbortController();
   #wakeReader: (() => void) | null = null;
   #reading: Promise<void> = Promise.resolve();
   #looking = false;
@@ -143,7 +145,10 @@ export class Session {
    */
   async follow(signal: AbortSignal): Promise<void> {
     const told = Promise.withResolvers<void>();
-    const tell = () => told.resolve();
+    const tell = () => {
+      this.#enough.abort(signal.reason);
+      told.resolve();
+    };
     if (signal.aborted) tell();
     signal.addEventListener("abort", tell);
     const asking = this.#options.target() === null
@@ -175,6 +180,7 @@ export class Session {
   break(error: unknown): void {
     this.#broken.reject(error);
     this.#over.abort(error);
+    this.#enough.abort(error);
     this.#wakeReader?.();
   }
 
@@ -206,8 +212,7 @@ export class Session {
           return;
         }
         if (decoded.type === "relation") {
-          const either = AbortSignal.any([signal, this.#over.signal]);
-          intake.declare(decoded, await this.#relations.resolve(decoded, either));
+          intake.declare(decoded, await this.#relations.resolve(decoded, this.#enough.signal));
           this.#over.signal.throwIfAborted();
         } else if (decoded.type === "begin" && reached(decoded.finalLsn, target())) {
           // Transactions come in the order of their commits: all before the target are here.
