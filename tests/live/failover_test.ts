@@ -1,6 +1,12 @@
 /** Another server in the old one's place: a promoted standby, a restored copy, or some other one. */
 
-import { assert, assertEquals, assertGreaterOrEqual, assertInstanceOf } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertGreaterOrEqual,
+  assertInstanceOf,
+  assertLessOrEqual,
+} from "@std/assert";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { formatLsn, parseLsn, PgStream, type PgStreamOptions, SlotError } from "../../mod.ts";
 import { copyServer, startStandby } from "../support/servers/copied_server.ts";
@@ -135,6 +141,62 @@ describe("another server", { skip: needsOwnServer }, () => {
     ]]);
     assertGreaterOrEqual(parseLsn(gaps[0]!.fromLsn!), handled);
     assertGreaterOrEqual(parseLsn(gaps[0]!.toLsn), handled);
+    await stream.teardown();
+  });
+
+  test("a standby that lags: what is queued of the old server is handled, and confirms nothing on the new one (47)", async () => {
+    const standby = await use(startStandby(primary, {
+      slotName: "standby",
+      settings: { sync_replication_slots: "on", hot_standby_feedback: "on" },
+    }));
+    const { stream, slotName, table, keys } = await newStream({ failover: true });
+    const gate = Promise.withResolvers<void>();
+    let open = true;
+    stream.onChange(async () => {
+      if (!open) await gate.promise;
+    });
+    const running = await started(stream);
+    await insert(primary, table, 1, 5);
+    await until("the rows", () => keys.length === 5);
+    await until("the slot on the standby", async () => {
+      await primary.query("SELECT pg_log_standby_snapshot()");
+      const [row] = await standby.query<{ there: boolean }>(
+        `SELECT bool_or(synced AND NOT temporary AND invalidation_reason IS NULL) AS there
+          FROM pg_replication_slots WHERE slot_name = '${slotName}'`,
+      );
+      return row!.there === true;
+    }, 40_000);
+    await standby.query("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'");
+    await standby.query("SELECT pg_reload_conf()");
+    await until("the standby to be alone", async () => {
+      const rows = await standby.query("SELECT FROM pg_stat_wal_receiver");
+      return rows.length === 0;
+    });
+    open = false;
+    const [end] = await primary.query<{ lsn: string }>("SELECT pg_current_wal_lsn()::text AS lsn");
+    await insert(primary, table, 6, 300);
+    await until(
+      "much to be queued",
+      () => parseLsn(stream.status().receivedLsn) > parseLsn(end!.lsn) + 20_000n,
+    );
+    await failOver(standby);
+    await until("the stream to have the new server's slot", async () => {
+      const [slot] = await standby.query<{ active: boolean }>(
+        `SELECT active FROM pg_replication_slots WHERE slot_name = '${slotName}'`,
+      );
+      return slot!.active;
+    }, 30_000);
+    open = true;
+    gate.resolve();
+    await until("what was queued", () => keys.length >= 6);
+    await until("the stream", () => stream.status().state === "streaming", 30_000);
+    const [after] = await standby.query<{ lsn: string }>(
+      "SELECT pg_current_wal_lsn()::text AS lsn",
+    );
+    assertLessOrEqual(await lsnOf(standby, slotName), parseLsn(after!.lsn));
+    await insert(standby, table, 1001, 1003);
+    await until("the new server's rows", () => keys.at(-1) === 1003, 30_000);
+    await running.stop();
     await stream.teardown();
   });
 

@@ -9,6 +9,7 @@ import { playRound, type RoundResult, type Stage, withWalSenderTimeout } from ".
 const TIMEOUT_MS = 2_000;
 const BLOCKED_MS = 10 * TIMEOUT_MS;
 const ROWS = 1_000_000;
+const QUEUE_BYTES = 8 * 1024 * 1024;
 const STOPS = 5;
 const BATCH_MB = 256;
 const MEMORY_LIMIT_MS = 300_000;
@@ -117,18 +118,18 @@ export async function memory(stage: Stage, seed: number): Promise<RoundResult> {
   await manager.setup();
   const consumer = await ConsumerProcess.start(runtime, "../../support/memory_consumer.ts", [
     ...[server.dsn, name, name],
-    // A pause of 10 ms after each thousand.
-    ...[ROWS, 1000, 10].map(String),
+    // Two transactions, and a pause of 10 ms after each thousand rows.
+    ...[QUEUE_BYTES, 2, 1000, 10].map(String),
   ]);
   try {
     await server.query(`INSERT INTO ${name} SELECT n, repeat('x', 100)
       FROM generate_series(1, 10000) n`);
-    const idle = await heardJson(consumer, "idle");
+    const idle = await told(consumer, 1);
     await server.query(`INSERT INTO ${name} SELECT n, repeat('x', 100)
       FROM generate_series(10001, 10000 + ${ROWS}) n`);
-    const { handled, most } = await heardJson(consumer, "most");
+    const { handled, mostBytes } = await told(consumer, 2);
     if (handled !== ROWS) result.complaints.push(`${handled} of ${ROWS} rows were handled`);
-    const mb = (most! - idle.idle!) / 1024 ** 2;
+    const mb = (mostBytes! - idle.nowBytes!) / 1024 ** 2;
     result.figures["memory above idle for 1 M rows, MB"] = [mb];
     await Promise.race([consumer.exited, sleep(15_000)]);
   } catch (error) {
@@ -141,16 +142,16 @@ export async function memory(stage: Stage, seed: number): Promise<RoundResult> {
   return result;
 }
 
-/** Of the lines that it prints, the one that has this figure. */
-async function heardJson(
+/** What the consumer printed of its nth transaction. */
+async function told(
   consumer: ConsumerProcess,
-  figure: string,
+  transaction: number,
 ): Promise<Record<string, number>> {
   const line = await until(
-    `the consumer's ${figure}`,
+    `transaction ${transaction} to be handled`,
     () => {
       if (consumer.exit !== null) throw new Error(`It ended with ${consumer.exit.code}`);
-      return consumer.said.find(({ word }) => word.includes(`"${figure}"`));
+      return consumer.said.filter(({ word }) => word.includes('"mostBytes"'))[transaction - 1];
     },
     MEMORY_LIMIT_MS,
   );
