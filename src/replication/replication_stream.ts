@@ -53,7 +53,11 @@ export interface ReplicationStreamOptions extends ConnectorOptions {
    * place of `startLsn`. What it throws ends the opening.
    * @internal
    */
-  prepare?: (connection: Connection, identity: SystemIdentity) => Promise<Lsn>;
+  prepare?: (
+    connection: Connection,
+    identity: SystemIdentity,
+    backend: Backend,
+  ) => Promise<Lsn>;
   /**
    * Called at a status update while a `read()` waits and nothing at all has come since the server was
    * asked for a reply: `requests` of them in a row, 1, 2, 3 …, each at least one interval old. They are
@@ -167,7 +171,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       const walSenderTimeoutMs = await readWalSenderTimeoutMs(connection, signal);
       const backend = await readBackend(connection, signal);
       const identity = await identifySystem(connection, signal);
-      const lsn = prepare === undefined ? startsAt : await prepare(connection, identity);
+      const lsn = prepare === undefined ? startsAt : await prepare(connection, identity, backend);
       await checkReached(connection, { slotName, lsn, identity, signal });
       // Told a lower position, some minors of PostgreSQL 13 and before move the slot back.
       const confirmed = lsn === INVALID_LSN || prepare !== undefined

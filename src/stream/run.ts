@@ -27,7 +27,7 @@ const MOST_UNANSWERED = 3;
 /** What a connection has to last to count as one that works. */
 const PROVEN_MS = 5_000;
 /** Sessions of one's own that the server may still hold for alive. */
-const MOST_BACKENDS = 16;
+const MOST_BACKENDS = 64;
 /** How long `onSlotLost: "recreate"` waits for writing transactions to end. */
 const RECREATE_MS = 60_000;
 
@@ -161,13 +161,11 @@ export class StreamRun {
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
-    const { onState, onReconnect, onLost, connector, own } = this.#options;
+    const { onState, onReconnect, onLost, connector } = this.#options;
     const { intake, queue } = this.#pipeline;
     for (;;) {
       const session = await this.#connect(signal);
       if (session === null) return;
-      own.push(session.backend);
-      if (own.length > MOST_BACKENDS) own.shift();
       await this.#arrive();
       // Not before: what is handled until then may be a position of another server.
       this.#session = session;
@@ -326,13 +324,16 @@ export class StreamRun {
       temporary: this.#options.temporary,
       mostUnanswered: MOST_UNANSWERED * 2 ** this.#silences,
       target: () => this.#target,
-      goOn: (start, identity) => this.#goOn(start, identity),
+      goOn: (start, identity, backend) => this.#goOn(start, identity, backend),
     };
   }
 
   /** Decides where to start. Nothing is done about it yet: another session may hold the slot. */
-  #goOn(start: StreamStart, identity: SystemIdentity): Lsn {
-    const { slotName, temporary, onSlotLost, whenSlotInUse } = this.#options;
+  #goOn(start: StreamStart, identity: SystemIdentity, backend: Backend): Lsn {
+    const { slotName, temporary, onSlotLost, whenSlotInUse, own } = this.#options;
+    // Now, and not when it streams: the connection may be lost on the answer, and the slot held by then.
+    own.push(backend);
+    if (own.length > MOST_BACKENDS) own.shift();
     const behindGap = (gap: SlotError): Lsn => {
       if (onSlotLost === "error") throw gap;
       this.#arrival = { startLsn: start.confirmedLsn, queued: "finish", system: identity, gap };

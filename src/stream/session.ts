@@ -43,7 +43,7 @@ export interface SessionOptions extends Pipeline {
   /** Status updates in a row that the server may leave without an answer before it is looked at. */
   mostUnanswered: number;
   /** Decides where to start. */
-  goOn: (start: StreamStart, identity: SystemIdentity) => Lsn;
+  goOn: (start: StreamStart, identity: SystemIdentity, backend: Backend) => Lsn;
   /** The position at which to stop reading, once it is known. */
   target: () => Lsn | null;
 }
@@ -94,9 +94,9 @@ export class Session {
         slotName,
         publicationName,
         signal,
-        prepare: async (connection, identity) => {
+        prepare: async (connection, identity, backend) => {
           start = await readStart(connection, options, signal);
-          return options.goOn(start, identity);
+          return options.goOn(start, identity, backend);
         },
         onUnanswered: (requests) => {
           if (opened.session !== undefined) void opened.session.#look(requests);
@@ -123,11 +123,6 @@ export class Session {
   /** The position that the server was told. */
   get confirmedLsn(): Lsn {
     return this.#stream.acknowledgedLsn;
-  }
-
-  /** The walsender. */
-  get backend(): Backend {
-    return this.#stream.backend;
   }
 
   /** Tells the server how far everything is handled. */
@@ -249,7 +244,11 @@ export class Session {
     this.#looking = true;
     const { connector } = this.#options;
     const { receivedBytes } = this.#stream;
-    const doing = await walsenderDoing(connector, this.backend, AbortSignal.timeout(LOOK_MS))
+    const doing = await walsenderDoing(
+      connector,
+      this.#stream.backend,
+      AbortSignal.timeout(LOOK_MS),
+    )
       .catch(() => "unknown");
     this.#looking = false;
     if (this.#stream.receivedBytes > receivedBytes) return;

@@ -97,9 +97,13 @@ describe('with whenSlotInUse: "error", a slot that another process holds', () =>
     });
     const stream = table.stream().onChange(() => {});
     const { ended } = await started(stream);
+    const before = await until("the first one", () => table.walsenderPid());
     await table.terminate();
     const child = consumer(table, { options: { whenSlotInUse: "wait" } });
-    const pid = await until("the other one", () => table.walsenderPid());
+    const pid = await until("the other one", async () => {
+      const now = await table.walsenderPid();
+      return now === before ? null : now;
+    });
     const error = await within("start() to reject", ended, 20_000);
     assertInstanceOf(error, SlotError);
     assertEquals([error.kind, error.activePid], ["slot-in-use", pid]);
