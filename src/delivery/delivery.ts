@@ -103,6 +103,10 @@ export class Delivery implements EventQueue {
     }, this.#lanes);
   }
 
+  flush(): void {
+    for (const lane of this.#lanes) lane.hurry();
+  }
+
   room(): Promise<void> | null {
     if (this.#hasRoom) return null;
     if (this.#room === null) {
@@ -266,6 +270,7 @@ export class Delivery implements EventQueue {
     const { maxEvents, maxBytes, maxDelayMs } = limits;
     while (!signal.aborted) {
       const full = lane.length >= maxEvents || lane.bytes >= maxBytes || lane.meetings > 0 ||
+        lane.hurried ||
         this.#room !== null || this.#drained !== null;
       if (this.#held !== null || lane.peek()!.dropped) return 0;
       const waitMs = full ? 0 : lane.peek()!.placedMs + maxDelayMs - this.#options.now();

@@ -157,6 +157,11 @@ export class EventBuilder {
 /** What the rows of a change take in memory beside its text, roughly: names, strings, slots. */
 const VALUE_BYTES = 64;
 
+/** What a row holds while it is queued. @param wireBytes the length of its text on the wire. */
+export function heldRowBytes(wireBytes: number, columns: number): number {
+  return wireBytes + columns * VALUE_BYTES;
+}
+
 /** What a change holds while it is queued. @param wireBytes the length of its message. */
 export function heldBytes(message: ChangeMessage, wireBytes: number): number {
   switch (message.type) {
@@ -164,10 +169,10 @@ export function heldBytes(message: ChangeMessage, wireBytes: number): number {
       return wireBytes;
     case "insert":
     case "delete":
-      return wireBytes + message.relation.columns.length * VALUE_BYTES;
+      return heldRowBytes(wireBytes, message.relation.columns.length);
     case "update": {
       const rows = message.oldRow === null ? 1 : 2;
-      return wireBytes + message.relation.columns.length * VALUE_BYTES * rows;
+      return heldRowBytes(wireBytes, message.relation.columns.length * rows);
     }
   }
 }
@@ -193,7 +198,7 @@ function oldKeyOf(relation: Relation, primaryKey: readonly string[], oldRow: Row
 }
 
 /** One value as its text; several, or a NULL, as a JSON array, which no other row's key equals. */
-function keyText(columns: readonly string[], row: Row): string {
+export function keyText(columns: readonly string[], row: Row): string {
   const texts = columns.map((column) => textOf(row[column]));
   const [first] = texts;
   return texts.length === 1 && typeof first === "string" ? first : JSON.stringify(texts);

@@ -21,6 +21,8 @@ export interface EventQueue {
   commit(transaction: TrackedTransaction): void;
   /** What was offered before is handled before what is offered after. */
   barrier(): void;
+  /** Nothing that was offered waits for a batch to be filled. */
+  flush(): void;
   /**
    * Null where there is room for one more event, of any size; else a promise of it. Once the queue has
    * ended, nobody waits any more.

@@ -1,11 +1,19 @@
 /** Decoded messages become queued events: each once, however often the connection is remade. */
+import type { ChangeEvent } from "../change.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import { commitTimeToDate, type PgOutputMessage, type Relation } from "../pgoutput/mod.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { DeliveryError } from "./errors.ts";
-import { type ChangeMessage, type Emit, EventBuilder, heldBytes } from "./event_builder.ts";
+import {
+  type ChangeMessage,
+  type Emit,
+  EventBuilder,
+  type EventTable,
+  heldBytes,
+} from "./event_builder.ts";
 import type { EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
+import type { HandOut } from "./hand_out.ts";
 import { tellsPrimaryKey } from "./lane_plan.ts";
 
 /** The transaction that was begun last, as far as it has come. */
@@ -27,8 +35,11 @@ interface LastTransaction {
 export class Intake {
   readonly #queue: EventQueue;
   readonly #frontier: Frontier;
+  readonly #handOut: HandOut | null;
   /** The shape of each watched table, as it was seen last. */
   readonly #shapes = new Map<string, string>();
+  /** What a row of each table was known by when it was queued last. */
+  readonly #places = new Map<string, string>();
   #builder = new EventBuilder();
   #last: LastTransaction | null = null;
   /** Between Begin and Commit on this connection. */
@@ -37,13 +48,20 @@ export class Intake {
   #again = false;
   /** What the message at hand is counted for. */
   #bytes = 0;
-  readonly #emit: Emit = (event, table) =>
+  readonly #emit: Emit = (event, table) => {
     this.#queue.offer(event, this.#bytes, this.#last!.tracked, table);
+    this.#handOut?.event(event, table);
+  };
 
-  /** Feeds the queue, and tells the frontier of transactions and positions. */
-  constructor(queue: EventQueue, frontier: Frontier) {
+  /**
+   * Feeds the queue, and tells the frontier of transactions and positions.
+   *
+   * @param handOut is told of all that is queued
+   */
+  constructor(queue: EventQueue, frontier: Frontier, handOut: HandOut | null = null) {
     this.#queue = queue;
     this.#frontier = frontier;
+    this.#handOut = handOut;
   }
 
   /** True where all that was queued of a transaction is handled, and its Commit has not been read. */
@@ -92,8 +110,30 @@ export class Intake {
     ]);
     const known = this.#shapes.get(formatTableName(name));
     this.#shapes.set(formatTableName(name), shape);
-    // A row's lane is found by its key, which may be another one now.
-    if (known !== undefined && known !== shape) this.#queue.barrier();
+    this.#place({ name, primaryKey, keyed }, known !== undefined && known !== shape);
+  }
+
+  /**
+   * A way into the queue for rows that do not come from the stream, behind all that was queued of it. To be
+   * used before the next transaction begins.
+   *
+   * @returns takes an event, what it holds in memory, and a transaction that is not in the frontier's line,
+   * which counts what is handled
+   */
+  beside(
+    table: EventTable,
+  ): (event: ChangeEvent, bytes: number, transaction: TrackedTransaction) => void {
+    this.#place(table, false);
+    return (event, bytes, transaction) => this.#queue.offer(event, bytes, transaction, table);
+  }
+
+  /** A row's lane is found by its key: where that may be another one now, what is queued goes first. */
+  #place({ name, primaryKey, keyed }: EventTable, changed: boolean): void {
+    const table = formatTableName(name);
+    const place = JSON.stringify([keyed, primaryKey]);
+    const known = this.#places.get(table);
+    if (known !== place) this.#places.set(table, place);
+    if (changed || (known !== undefined && known !== place)) this.#queue.barrier();
   }
 
   /** The server has sent everything before `walEnd`. */
@@ -113,14 +153,17 @@ export class Intake {
         this.#inside = true;
         this.#builder.begin(message);
         this.#again = this.#isKnown(message.finalLsn);
-        if (this.#again || this.#last?.commitLsn === message.finalLsn) break;
-        const commitTimeMs = commitTimeToDate(message.commitTimeUs).getTime();
-        this.#last = {
-          commitLsn: message.finalLsn,
-          taken: 0,
-          whole: false,
-          tracked: this.#frontier.begin(commitTimeMs),
-        };
+        if (this.#again) break;
+        if (this.#last?.commitLsn !== message.finalLsn) {
+          const commitTimeMs = commitTimeToDate(message.commitTimeUs).getTime();
+          this.#last = {
+            commitLsn: message.finalLsn,
+            taken: 0,
+            whole: false,
+            tracked: this.#frontier.begin(commitTimeMs),
+          };
+        }
+        this.#handOut?.begin(this.#last.tracked, message.xid);
         break;
       }
       case "insert":

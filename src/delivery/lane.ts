@@ -35,6 +35,8 @@ export class Lane {
   #head = 0;
   #bytes = 0;
   #meetings = 0;
+  /** So many of the first items wait for no others. */
+  #hurried = 0;
   #wake: (() => void) | null = null;
 
   /** Items that are not gone yet. */
@@ -50,6 +52,17 @@ export class Lane {
   /** Places among them where this lane waits for others. */
   get meetings(): number {
     return this.#meetings;
+  }
+
+  /** True where the first item waits for no others. */
+  get hurried(): boolean {
+    return this.#hurried > 0;
+  }
+
+  /** What is here waits for nothing that comes later. */
+  hurry(): void {
+    this.#hurried = this.length;
+    this.wake();
   }
 
   /** Puts an item behind all others. */
@@ -78,6 +91,7 @@ export class Lane {
     this.#items[this.#head++] = undefined;
     this.#bytes -= item.bytes;
     if (item.meeting !== null) this.#meetings--;
+    if (this.#hurried > 0) this.#hurried--;
     if (this.#head === this.#items.length) {
       this.#items.length = 0;
       this.#head = 0;

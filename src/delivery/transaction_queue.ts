@@ -79,6 +79,10 @@ export class TransactionQueue implements EventQueue {
     // Whoever pulls gets everything in order.
   }
 
+  flush(): void {
+    // Nothing is gathered for longer than a transaction lasts.
+  }
+
   room(): Promise<void> | null {
     if (this.#hasRoom) return null;
     this.#room ??= Promise.withResolvers();

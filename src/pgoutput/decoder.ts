@@ -39,7 +39,7 @@ const NOTHING_INHERITED = Object.freeze(Object.create(null));
  * rows stable and lets the engine learn their size; `Object.create(null)` would be a hash table,
  * three times slower on V8.
  */
-function newEmptyRow(): new () => Row {
+export function newEmptyRow(): new () => Row {
   const EmptyRow = function () {} as unknown as new () => Row;
   EmptyRow.prototype = NOTHING_INHERITED;
   return EmptyRow;

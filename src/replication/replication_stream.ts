@@ -294,7 +294,8 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    */
   requestReply(): void {
     this.#replyWanted = true;
-    this.#sendSoon();
+    // Whoever asks waits for it.
+    if (this.#ending === undefined) this.#sendStatus();
   }
 
   /**

@@ -55,6 +55,15 @@ export async function currentDatabase(
   return answer.rows[0]![0]!;
 }
 
+/** When the server was started, as text: two connections that are told the same are to the same one. */
+export async function serverStartedAt(
+  connection: Connection,
+  signal?: AbortSignal,
+): Promise<string> {
+  const answer = await connection.query("SELECT pg_catalog.pg_postmaster_start_time()", { signal });
+  return answer.rows[0]![0]!;
+}
+
 /** How long the server waits for a sign of life, in milliseconds; 0: for ever. */
 export async function readWalSenderTimeoutMs(
   connection: Connection,

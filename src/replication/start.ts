@@ -4,7 +4,7 @@ import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { PublicationError } from "./errors.ts";
 import { checkPartitionRoots, readPublication, unpublishedTables } from "./publication.ts";
-import { currentDatabase } from "./server.ts";
+import { currentDatabase, serverStartedAt } from "./server.ts";
 import { slotMissing } from "./slot.ts";
 import { checkSlot, slotNameTaken } from "./slot_check.ts";
 import { createSlot } from "./slot_creation.ts";
@@ -34,6 +34,8 @@ export interface StreamStart {
   confirmedLsn: Lsn;
   /** True where standbys keep a copy of the slot. */
   failover: boolean;
+  /** When the server was started, as it prints it: what other connections know it by. */
+  startedAt: string;
 }
 
 /**
@@ -53,15 +55,16 @@ export async function readStart(
   const { slotName, temporary = false } = options;
   const slot = temporary ? null : await checkedSlot(connection, slotName, signal);
   const tables = await publishedTables(connection, options, signal);
+  const startedAt = await serverStartedAt(connection, signal);
   if (slot !== null) {
-    return { tables, confirmedLsn: slot.confirmedFlushLsn!, failover: slot.failover };
+    return { tables, confirmedLsn: slot.confirmedFlushLsn!, failover: slot.failover, startedAt };
   }
   const { createTimeoutMs: timeoutMs = CREATE_TIMEOUT_MS } = options;
   const confirmedLsn = await createSlot(connection, slotName, { timeoutMs, signal, temporary });
   if (confirmedLsn === null) {
     throw slotNameTaken(slotName, await readSlot(connection, slotName, signal));
   }
-  return { tables, confirmedLsn, failover: false };
+  return { tables, confirmedLsn, failover: false, startedAt };
 }
 
 async function checkedSlot(

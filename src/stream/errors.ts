@@ -27,3 +27,17 @@ export function nothingTo(verb: string, call: string): PgStreamError {
     hint: `Call ${call} first.`,
   });
 }
+
+export function notRunning(what: string): PgStreamError {
+  return new PgStreamError(`Cannot call ${what} while the stream is not running`, {
+    kind: "not-running",
+    hint: "Call start() first, and do not wait for it.",
+  });
+}
+
+export function notWatched(table: string): PgStreamError {
+  return new PgStreamError(`Table ${table} is not watched by this stream`, {
+    kind: "not-watched",
+    hint: `Call watch(${JSON.stringify(table)}) before start().`,
+  });
+}

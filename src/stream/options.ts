@@ -1,4 +1,5 @@
 /** What a stream can be told, and what it does when it is not told. */
+import type { StateStore } from "../backfill/state_store.ts";
 import type { RetryLimits } from "../backoff.ts";
 import type { EventOf } from "../change.ts";
 import type { BatchLimits, Failure, FailureDecision } from "../delivery/handler.ts";
@@ -25,8 +26,22 @@ export interface PgStreamOptions {
   publicationName?: string;
   /** What values are: `"text"`: strings as Postgres prints them, or null. Default: `"text"`. */
   values?: "text" | "js";
-  /** Whether the rows that are there already are handed out first. Default: `"never"`. */
+  /**
+   * `"initial"`: the rows that are there already are handed out too, as inserts with `backfill: true`, beside
+   * the changes and in step with them: of a key, what comes last is the newest. Once for each table; a
+   * process that ends goes on where it was. Default: `"never"`.
+   */
   backfill?: "initial" | "never";
+  /**
+   * Where the progress of an initial backfill is kept. Default: the table `pgstream.state` of the source
+   * database, which `setup()` makes. Closed by whoever made it.
+   */
+  stateStore?: StateStore;
+  /**
+   * How many rows of a backfill are read, and held in memory, at once; a process that is killed repeats so
+   * many. Default: 5,000 rows, or about 2 MiB where that is less.
+   */
+  backfillChunk?: { maxRows?: number; maxBytes?: number };
   /**
    * How many handlers may run side by side: primary keys are spread over so many lanes. Changes of one
    * key share a lane and keep their order; a key change waits for both lanes, a TRUNCATE, and a change
@@ -130,7 +145,7 @@ const MOST_LANES = 10_000;
 /** What an option may be, and what of it this version does not do yet. */
 const CHOICES: { [option in keyof PgStreamOptions]?: { now: unknown[]; later?: unknown[] } } = {
   values: { now: ["text"], later: ["js"] },
-  backfill: { now: ["never"], later: ["initial"] },
+  backfill: { now: ["never", "initial"] },
   onSlotLost: { now: ["error", "recreate"] },
   whenSlotInUse: { now: ["error", "wait"] },
   failover: { now: [true, false] },
@@ -151,6 +166,9 @@ export interface ResolvedOptions {
   reconnect: RetryLimits | null;
   failover: boolean;
   temporary: boolean;
+  backfill: "initial" | "never";
+  stateStore: StateStore | null;
+  backfillChunk: { maxRows: number; maxBytes: number };
 }
 
 /** @throws {PgStreamError} of kind `not-available`, `invalid-option`, `slot-name` or `publication-name`. */
@@ -201,7 +219,29 @@ export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
     }),
     failover: options.failover ?? false,
     temporary: options.temporary ?? false,
+    backfill: options.backfill ?? "never",
+    stateStore: resolveStore(options.stateStore),
+    backfillChunk: resolveChunk(options.backfillChunk),
   };
+}
+
+function resolveStore(store: StateStore | undefined): StateStore | null {
+  if (store === undefined) return null;
+  if (typeof store?.get !== "function" || typeof store.set !== "function") {
+    throw invalidOption("stateStore", store, "Pass an object with the methods get and set.");
+  }
+  return store;
+}
+
+function resolveChunk(
+  { maxRows = 5000, maxBytes = 2 * 1024 * 1024 }: NonNullable<PgStreamOptions["backfillChunk"]> =
+    {},
+): { maxRows: number; maxBytes: number } {
+  checkCount("backfillChunk.maxRows", maxRows);
+  if (!(typeof maxBytes === "number" && maxBytes > 0)) {
+    throw invalidOption("backfillChunk.maxBytes", maxBytes, "Choose bytes above 0.");
+  }
+  return { maxRows, maxBytes };
 }
 
 /** @throws {PgStreamError} of kind `invalid-option`. */

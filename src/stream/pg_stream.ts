@@ -1,4 +1,10 @@
 /** The facade: what is watched, who handles it, and the life of a stream from start to stop. */
+import { Backfill, type BackfillOptions } from "../backfill/backfill.ts";
+import { HandOver } from "../backfill/hand_over.ts";
+import { PostgresStateStore } from "../backfill/postgres_state_store.ts";
+import { prepareBackfill } from "../backfill/prepare.ts";
+import { Progress } from "../backfill/progress.ts";
+import { MemoryStateStore, type StateStore } from "../backfill/state_store.ts";
 import type { AnyRow, ChangeEvent, EventOf } from "../change.ts";
 import { Delivery } from "../delivery/delivery.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
@@ -18,7 +24,7 @@ import type { Sink, SinkLike } from "../sinks/sink.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { Connector } from "../wire/connector.ts";
 import { attachSink, NoSink } from "./attached_sink.ts";
-import { handlerRunning, notATable, nothingTo, stopped } from "./errors.ts";
+import { handlerRunning, notATable, nothingTo, notRunning, notWatched, stopped } from "./errors.ts";
 import { type BatchHandler, type EventHandler, Handlers } from "./handlers.ts";
 import {
   type Gap,
@@ -88,6 +94,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   #stop = new AbortController();
   #patience = new Patience();
   #running: Promise<void> | null = null;
+  /** Of the run. */
+  #backfill: Backfill | null = null;
+  #defaultStore: PostgresStateStore | null = null;
   /** Handlers that did not finish when they were told to stop, while they have not. */
   #abandoned: Promise<unknown> | null = null;
   #sinksOpen = false;
@@ -194,6 +203,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} that says what is not as it must be and what to run; `signal.reason`.
    */
   async setup({ signal }: { signal?: AbortSignal } = {}): Promise<SetupReport> {
+    if (this.#options.backfill === "initial") await this.#prepareBackfill(signal);
     const manager = this.#slotManager();
     const report = await manager.setup(signal === undefined ? {} : { signal });
     for (const warning of report.warnings) this.#logger.warn(warning);
@@ -269,12 +279,26 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     return { [Symbol.asyncIterator]: () => this.#pull(signal) };
   }
 
-  /** Not available in this version. */
-  backfill(
-    _table: keyof T & string,
-    _options?: { where?: string; signal?: AbortSignal },
+  /**
+   * Hands out rows of a watched table that are there already, beside its changes: all of them, or those that
+   * are asked for, whatever was handed out before. For a new embedding model, or a store that was repaired.
+   * Only while the stream runs. What of it is not done when the process ends is not done by the next.
+   *
+   * @param options.where only rows for which this SQL condition holds; it is put into a statement as it is
+   * @param options.keys only rows with these keys, as `event.key` has them
+   * @returns resolves when the rows are handled
+   * @throws {PgStreamError} `not-running`; `not-watched`; what reading the table met; `signal.reason`.
+   */
+  async backfill(
+    table: keyof T & string,
+    { where, keys, signal }: { where?: string; keys?: readonly string[]; signal?: AbortSignal } =
+      {},
   ): Promise<void> {
-    return Promise.reject(notYet("backfill()"));
+    const name = parseWatchedName(table);
+    if (!this.#tables.has(formatTableName(name))) throw notWatched(formatTableName(name));
+    signal?.throwIfAborted();
+    if (this.#backfill === null) throw notRunning("backfill()");
+    await this.#backfill.add({ name, where, keys, signal });
   }
 
   /** How the stream is doing. A copy; it survives `JSON.stringify`. */
@@ -311,6 +335,13 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   ): Promise<void> {
     this.#mustBeIdle("teardown()");
     await this.#slotManager().teardown(options);
+    const store = this.#stateStore();
+    if (store === null || options.dropSlot === false) return;
+    try {
+      await new Progress(store, this.#options.slotName).forget();
+    } finally {
+      await this.#closeStore();
+    }
   }
 
   /** The same as `stop()`. */
@@ -353,23 +384,37 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       frontier,
       maxQueueBytes: this.#options.maxQueueBytes,
       onSettled: (event, skipped = false) => this.#status.settled(event, skipped),
-      onProgress: () => run.confirm(),
+      onProgress: () => run.handled(),
     });
-    const run = new StreamRun({
-      ...this.#options,
+    const handOver = new HandOver(frontier);
+    const intake = new Intake(queue, frontier, handOver);
+    const backfill = this.#makeBackfill({
       connector,
-      tables: [...this.#tables.values()],
-      whenSlotInUse: catchUp ? "fail" : this.#options.whenSlotInUse,
-      catchUp,
-      own: this.#own,
-      known: this.#known,
-      onState: (state) => this.#status.become(state),
-      onReconnect: () => this.#status.reconnected(),
-      onLost: (error) => this.#status.failedBy(error),
-      onGap: (gap) => tell(this.#gapListeners, "onGap", this.#logger, gap),
-    }, { frontier, queue, intake: new Intake(queue, frontier) });
+      handOver,
+      intake,
+      queue,
+      ask: () => run.ask(),
+    });
+    const run = new StreamRun(
+      {
+        ...this.#options,
+        connector,
+        tables: [...this.#tables.values()],
+        whenSlotInUse: catchUp ? "fail" : this.#options.whenSlotInUse,
+        catchUp,
+        own: this.#own,
+        known: this.#known,
+        onState: (state) => this.#status.become(state),
+        onReconnect: () => this.#status.reconnected(),
+        onLost: (error) => this.#status.failedBy(error),
+        onGap: (gap) => tell(this.#gapListeners, "onGap", this.#logger, gap),
+      },
+      { frontier, queue, intake, handOut: handOver },
+      backfill,
+    );
     const stopping = () => this.#status.become("stopping");
-    this.#status.begin(run, frontier, queue);
+    this.#status.begin(run, frontier, queue, backfill);
+    this.#backfill = backfill;
     stop.signal.addEventListener("abort", stopping);
     this.#running = run.run(stop.signal, this.#patience)
       .then(() => this.#status.become("stopped"), (error) => {
@@ -378,17 +423,65 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         this.#status.become(busy ? "stopped" : "failed");
         throw error;
       })
-      .finally(() => {
+      .finally(async () => {
+        await this.#closeStore();
         signal?.removeEventListener("abort", abort);
         stop.signal.removeEventListener("abort", stopping);
         this.#patience.end();
         this.#status.end();
         this.#known = run.known;
+        this.#backfill = null;
         this.#abandoned = run.unfinished;
         void run.unfinished?.then(() => this.#abandoned = null);
         this.#running = null;
       });
     return this.#running;
+  }
+
+  /** Before slot and publication are made: what was handed out up to now may be void then. */
+  async #prepareBackfill(signal: AbortSignal | undefined): Promise<void> {
+    const store = this.#stateStore();
+    try {
+      await prepareBackfill({
+        connector: this.#connect(),
+        slotName: this.#options.slotName,
+        publicationName: this.#options.publicationName,
+        tables: [...this.#tables.values()],
+        progress: store === null ? null : new Progress(store, this.#options.slotName),
+        stateTable: store !== null && store === this.#defaultStore,
+      }, signal);
+    } finally {
+      await this.#closeStore();
+    }
+  }
+
+  /** One that was passed in is closed by whoever passed it. */
+  async #closeStore(): Promise<void> {
+    await this.#defaultStore?.close();
+  }
+
+  #makeBackfill(
+    parts: Pick<BackfillOptions, "connector" | "handOver" | "intake" | "queue" | "ask">,
+  ): Backfill {
+    const { slotName, publicationName, backfill, backfillChunk, reconnect } = this.#options;
+    const store = this.#stateStore();
+    return new Backfill({
+      ...parts,
+      publicationName,
+      initial: backfill === "initial",
+      progress: new Progress(store ?? new MemoryStateStore(), slotName),
+      lasting: store !== null,
+      limits: backfillChunk,
+      retry: reconnect,
+    });
+  }
+
+  /** Where progress is kept; null where none has to be. */
+  #stateStore(): StateStore | null {
+    const { stateStore, backfill, temporary } = this.#options;
+    if (stateStore !== null) return stateStore;
+    if (backfill === "never" || temporary) return null;
+    return this.#defaultStore ??= new PostgresStateStore({ connector: this.#connect() });
   }
 
   #delivery(hooks: QueueHooks): Delivery {

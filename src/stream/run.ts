@@ -1,4 +1,5 @@
 /** A stream from start to stop: one queue, and as many connections as it takes. */
+import type { Backfill } from "../backfill/backfill.ts";
 import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
 import { isRetryable, PgStreamError } from "../errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
@@ -61,6 +62,7 @@ export interface RunOptions {
 /** What a new connection found, and what it means for what is queued: done once the slot is this stream's. */
 interface Arrival extends Continuation {
   system: SystemIdentity;
+  start: StreamStart;
   /** Changes were missed. */
   gap: SlotError | null;
 }
@@ -69,6 +71,7 @@ interface Arrival extends Continuation {
 export class StreamRun {
   readonly #options: RunOptions;
   readonly #pipeline: Pipeline;
+  readonly #backfill: Backfill;
   #session: Session | null = null;
   #known: KnownSystem | null;
   /** True once a connection has streamed. */
@@ -88,9 +91,10 @@ export class StreamRun {
   #unfinished: Promise<unknown> | null = null;
 
   /** Connects to nothing yet. */
-  constructor(options: RunOptions, pipeline: Pipeline) {
+  constructor(options: RunOptions, pipeline: Pipeline, backfill: Backfill) {
     this.#options = options;
     this.#pipeline = pipeline;
+    this.#backfill = backfill;
     this.#known = options.known;
   }
 
@@ -114,9 +118,15 @@ export class StreamRun {
     return this.#unfinished;
   }
 
-  /** The frontier may have moved. */
-  confirm(): void {
+  /** Events were handled: the frontier may have moved. */
+  handled(): void {
     this.#session?.confirm();
+    this.#backfill.progressed();
+  }
+
+  /** Asks the server how far it has sent. */
+  ask(): void {
+    this.#session?.ask();
   }
 
   /**
@@ -134,7 +144,9 @@ export class StreamRun {
     const delivering = queue.run(stop);
     const delivered = delivering.catch(() => {});
     let failed = false;
+    const filling = this.#backfill.run(stop.signal).catch((error) => stop.abort(error));
     try {
+      this.#known ??= await this.#backfill.load();
       await this.#follow(stop.signal);
       if (!stop.signal.aborted) await queue.drained();
     } finally {
@@ -142,6 +154,7 @@ export class StreamRun {
       // By the queue itself, then, and not by the one who told us to stop.
       failed = stop.signal.aborted && stop.signal.reason !== signal.reason;
       stop.abort();
+      await filling;
       await this.#finish(delivered, patience);
       await this.#session?.close();
       this.#dropSession();
@@ -185,6 +198,7 @@ export class StreamRun {
         if (!this.#comesBack(error)) throw error;
         // Until the slot is this stream's again, another may have it, and be further.
         queue.hold();
+        this.#backfill.lost();
         const proven = intake.commitLsn > before || performance.now() - began > PROVEN_MS;
         if (proven) this.#failures = 0;
         const silent = isKind(error, "connection-silent");
@@ -291,6 +305,7 @@ export class StreamRun {
   async #gap(cause: SlotError, position: Lsn): Promise<void> {
     const { connector, slotName, onGap } = this.#options;
     const { frontier, intake, queue } = this.#pipeline;
+    this.#backfill.missed();
     // What was received before the gap is handled before what comes after it.
     queue.release();
     await queue.drained();
@@ -323,7 +338,8 @@ export class StreamRun {
       tables: this.#options.tables,
       temporary: this.#options.temporary,
       mostUnanswered: MOST_UNANSWERED * 2 ** this.#silences,
-      target: () => this.#target,
+      catchUp: this.#options.catchUp,
+      target: () => this.#backfill.idle ? this.#target : null,
       goOn: (start, identity, backend) => this.#goOn(start, identity, backend),
     };
   }
@@ -336,7 +352,8 @@ export class StreamRun {
     if (own.length > MOST_BACKENDS) own.shift();
     const behindGap = (gap: SlotError): Lsn => {
       if (onSlotLost === "error") throw gap;
-      this.#arrival = { startLsn: start.confirmedLsn, queued: "finish", system: identity, gap };
+      const startLsn = start.confirmedLsn;
+      this.#arrival = { startLsn, queued: "finish", system: identity, start, gap };
       return start.confirmedLsn;
     };
     if (temporary && this.#positioned) return behindGap(temporaryLost(slotName));
@@ -347,7 +364,7 @@ export class StreamRun {
         this.#positioned ? this.#pipeline.frontier : null,
         whenSlotInUse === "wait",
       );
-      this.#arrival = { ...continuation, system: identity, gap: null };
+      this.#arrival = { ...continuation, system: identity, start, gap: null };
       return continuation.startLsn;
     } catch (error) {
       // The slot is sound, whoever moved it: it needs not be made anew.
@@ -360,7 +377,7 @@ export class StreamRun {
   async #arrive(): Promise<void> {
     const { frontier, intake, queue } = this.#pipeline;
     const { connector, slotName, catchUp } = this.#options;
-    const { startLsn, queued, system, gap } = this.#arrival!;
+    const { startLsn, queued, system, start, gap } = this.#arrival!;
     if (gap !== null) await this.#gap(gap, startLsn);
     if (queued === "drop") {
       connector.logger.warn(
@@ -368,6 +385,7 @@ export class StreamRun {
           `${formatLsn(frontier.confirmed)}: going on behind what another consumer has confirmed`,
       );
       queue.drop();
+      await this.#backfill.overtaken();
     }
     queue.release();
     if (queued !== "keep") {
@@ -379,6 +397,7 @@ export class StreamRun {
     this.#positioned = true;
     this.#known = { systemId: system.systemId, timeline: system.timeline };
     if (catchUp) this.#target ??= system.walLsn;
+    await this.#backfill.arrived({ ...system, ...start });
   }
 
   /** Keeps what is to be known of a connection beyond its end. */

@@ -2,6 +2,7 @@
 import type { Intake } from "../delivery/intake.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
 import type { Frontier } from "../delivery/frontier.ts";
+import type { HandOut } from "../delivery/hand_out.ts";
 import { formatLsn, type Lsn } from "../lsn.ts";
 import { PgOutputDecoder } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
@@ -31,6 +32,7 @@ export interface Pipeline {
   frontier: Frontier;
   intake: Intake;
   queue: EventQueue;
+  handOut: HandOut;
 }
 
 /** What a session works with. */
@@ -44,7 +46,9 @@ export interface SessionOptions extends Pipeline {
   mostUnanswered: number;
   /** Decides where to start. */
   goOn: (start: StreamStart, identity: SystemIdentity, backend: Backend) => Lsn;
-  /** The position at which to stop reading, once it is known. */
+  /** True where it is to stop reading at a position. */
+  catchUp: boolean;
+  /** That position, once it is known. */
   target: () => Lsn | null;
 }
 
@@ -125,6 +129,11 @@ export class Session {
     return this.#stream.acknowledgedLsn;
   }
 
+  /** Asks the server how far it has sent. */
+  ask(): void {
+    this.#stream.requestReply();
+  }
+
   /** Tells the server how far everything is handled. */
   confirm(): void {
     const { confirmed } = this.#options.frontier;
@@ -146,9 +155,7 @@ export class Session {
     };
     if (signal.aborted) tell();
     signal.addEventListener("abort", tell);
-    const asking = this.#options.target() === null
-      ? undefined
-      : setInterval(() => this.#stream.requestReply(), ASK_MS);
+    const asking = this.#options.catchUp ? setInterval(() => this.ask(), ASK_MS) : undefined;
     this.#reading = this.#read(signal);
     try {
       await Promise.race([told.promise, this.#reading, this.#broken.promise]);
@@ -187,7 +194,7 @@ export class Session {
   }
 
   async #read(signal: AbortSignal): Promise<void> {
-    const { intake, queue, target } = this.#options;
+    const { intake, queue, handOut, target } = this.#options;
     for (;;) {
       const messages = await this.#stream.read();
       if (messages === null) {
@@ -197,6 +204,7 @@ export class Session {
       for (const message of messages) {
         if (message.type === "primaryKeepalive") {
           intake.keepalive(message.walEnd);
+          if (!intake.insideTransaction) handOut.reached(message.walEnd);
           if (!intake.insideTransaction && reached(message.walEnd, target())) return this.confirm();
           continue;
         }
@@ -215,6 +223,7 @@ export class Session {
           intake.keepalive(target()!);
           return this.confirm();
         } else {
+          if (decoded.type === "begin") await this.#waitAtGate(decoded.finalLsn);
           intake.accept(decoded, message.data.length);
         }
         const room = queue.room();
@@ -222,6 +231,14 @@ export class Session {
       }
       this.confirm();
       if (signal.aborted && !intake.insideTransaction) return;
+    }
+  }
+
+  /** Rows that were read beside the stream take their place between two transactions. */
+  async #waitAtGate(commitLsn: Lsn): Promise<void> {
+    const { handOut } = this.#options;
+    for (let gate = handOut.gate(commitLsn); gate !== null; gate = handOut.gate(commitLsn)) {
+      await this.#waitFor(gate);
     }
   }
 

@@ -1,4 +1,6 @@
 /** What a stream tells of itself. LSNs are strings: a report survives `JSON.stringify`. */
+import type { Backfill } from "../backfill/backfill.ts";
+import type { BackfillStatus } from "../backfill/job.ts";
 import type { ChangeEvent } from "../change.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
 import type { Frontier } from "../delivery/frontier.ts";
@@ -44,6 +46,8 @@ export interface StreamStatus {
   reconnects: number;
   /** What made the stream fail last, or lose its connection. */
   lastError: string | null;
+  /** The table whose rows are read now; null where none is, or no stream runs. */
+  backfill: BackfillStatus | null;
 }
 
 /** What `catchUp()` did. */
@@ -72,6 +76,14 @@ export function tell<Arguments extends unknown[]>(
   }
 }
 
+/** What a run tells of itself. */
+interface Live {
+  run: StreamRun;
+  frontier: Frontier;
+  queue: EventQueue;
+  backfill: Backfill;
+}
+
 /** Keeps what `status()` tells, from one run to the next. */
 export class StatusBoard {
   readonly #logger: Logger;
@@ -90,8 +102,9 @@ export class StatusBoard {
     skipped: 0,
     reconnects: 0,
     lastError: null,
+    backfill: null,
   };
-  #live: { run: StreamRun; frontier: Frontier; queue: EventQueue } | null = null;
+  #live: Live | null = null;
 
   /** @param logger is told where a listener throws */
   constructor(logger: Logger) {
@@ -110,15 +123,15 @@ export class StatusBoard {
   }
 
   /** A run begins. */
-  begin(run: StreamRun, frontier: Frontier, queue: EventQueue): void {
-    this.#live = { run, frontier, queue };
+  begin(run: StreamRun, frontier: Frontier, queue: EventQueue, backfill: Backfill): void {
+    this.#live = { run, frontier, queue, backfill };
     this.#status.lastError = null;
     this.become("connecting");
   }
 
   /** The run is over. */
   end(): void {
-    Object.assign(this.#status, this.read(), { queueBytes: 0, lagSeconds: 0 });
+    Object.assign(this.#status, this.read(), { queueBytes: 0, lagSeconds: 0, backfill: null });
     this.#live = null;
   }
 
@@ -155,7 +168,7 @@ export class StatusBoard {
   read(): StreamStatus {
     const status = { ...this.#status, events: { ...this.#status.events } };
     if (this.#live === null) return status;
-    const { run, frontier, queue } = this.#live;
+    const { run, frontier, queue, backfill } = this.#live;
     const { receivedLsn, handledLsn, confirmedLsn } = run.progress;
     const oldest = frontier.oldestCommitTimeMs;
     return {
@@ -168,6 +181,7 @@ export class StatusBoard {
       lagSeconds: oldest === null ? 0 : Math.max(0, Date.now() - oldest) / 1000,
       queueBytes: queue.queueBytes,
       transactions: status.transactions + frontier.transactions,
+      backfill: backfill.status,
     };
   }
 }

@@ -1,0 +1,409 @@
+/** Hands out the rows that are there already, beside the changes: one table after the other. */
+import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
+import type { EventQueue } from "../delivery/event_queue.ts";
+import { TrackedTransaction } from "../delivery/frontier.ts";
+import type { Intake } from "../delivery/intake.ts";
+import { isRetryable } from "../errors.ts";
+import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
+import { withDeadline } from "../replication/deadline.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
+import type { Connector } from "../wire/connector.ts";
+import { type Chunk, ChunkReader, type Wanted } from "./chunk_reader.ts";
+import { BackfillError } from "./errors.ts";
+import type { HandOver, Window } from "./hand_over.ts";
+import { type BackfillStatus, Job, type JobOptions } from "./job.ts";
+import type { KnownServer, Progress } from "./progress.ts";
+import type { ReadPlan } from "./read_plan.ts";
+import { waitForWriters, type Writer } from "./writers.ts";
+
+/** Keys that are read again at once. */
+const KEYS_AT_ONCE = 200;
+/** How long a chunk may take. The stream stands still meanwhile: a dead connection must not hold it. */
+const CHUNK_MS = 300_000;
+/** How often to ask how far the stream is, while a chunk waits for it. */
+const ASK_MS = 20;
+/** Why a job is cancelled that may be planned anew. */
+const CANCELLED = new Error("The backfill begins anew");
+
+/** The server that the stream comes from. */
+export interface StreamedServer extends KnownServer {
+  /** `pg_postmaster_start_time()` as text. */
+  startedAt: string;
+  /** The slot's position. */
+  confirmedLsn: Lsn;
+  /** The watched tables. */
+  tables: readonly (TableName & { oid: number })[];
+}
+
+/** What a backfill works with. */
+export interface BackfillOptions {
+  connector: Connector;
+  publicationName: string;
+  /** True: what is not done of the watched tables is done now. */
+  initial: boolean;
+  progress: Progress;
+  /** True where progress is to be known by the next process. */
+  lasting: boolean;
+  handOver: HandOver;
+  intake: Intake;
+  queue: EventQueue;
+  limits: { maxRows: number; maxBytes: number };
+  /** Null: what fails once fails. */
+  retry: RetryLimits | null;
+  /** Asks the server how far the stream is. */
+  ask: () => void;
+}
+
+/** One for each run of a stream. */
+export class Backfill {
+  readonly #options: BackfillOptions;
+  readonly #reader: ChunkReader;
+  readonly #jobs: Job[] = [];
+  /** Null while no stream runs. */
+  #server: StreamedServer | null = null;
+  /** Resolves when there may be something to do. */
+  #change: PromiseWithResolvers<void> = Promise.withResolvers();
+  /** Who waits for the rows that were queued. */
+  #waiting: { transaction: TrackedTransaction; handled: () => void } | null = null;
+
+  /** Does nothing before `run()`. */
+  constructor(options: BackfillOptions) {
+    this.#options = options;
+    this.#reader = new ChunkReader(options);
+  }
+
+  /** True where nothing is left to do. */
+  get idle(): boolean {
+    return this.#jobs.length === 0;
+  }
+
+  /** How far the table is that is read now; null where none is. */
+  get status(): BackfillStatus | null {
+    return this.#jobs[0]?.status(performance.now()) ?? null;
+  }
+
+  /** The server that an earlier process knew; null where none is known. */
+  async load(): Promise<KnownServer | null> {
+    const { progress, lasting } = this.#options;
+    if (lasting) await progress.load();
+    return progress.server;
+  }
+
+  /** The stream has its slot, and nothing of it was read yet. */
+  async arrived(server: StreamedServer): Promise<void> {
+    const { progress, initial, lasting } = this.#options;
+    const { systemId, timeline, confirmedLsn } = server;
+    if (progress.server !== null && progress.server.timeline !== timeline) {
+      // What was read on the other timeline behind that point may never have happened on this one.
+      progress.invalidate(({ lsn }) => lsn !== null && parseLsn(lsn) > confirmedLsn);
+      this.#cancelInitial();
+    }
+    progress.server = { systemId, timeline };
+    if (initial) this.#plan(server);
+    if (lasting) await this.#unlessLost(progress.save());
+    this.#server = server;
+    this.#changed();
+  }
+
+  /** There is no stream. What is read and not queued yet may come too late. */
+  lost(): void {
+    this.#server = null;
+    this.#options.handOver.lose();
+  }
+
+  /** Changes were missed. */
+  missed(): void {
+    this.#options.progress.invalidate();
+    this.#cancelInitial();
+  }
+
+  /** Another consumer has had the slot: how far it came, the store knows. */
+  async overtaken(): Promise<void> {
+    this.#cancelInitial();
+    // Where that fails, what this process knows is older: some of it is handed out again.
+    await this.#unlessLost(this.load());
+  }
+
+  /** Reads rows of a table, all or some, whatever was read of it before. Resolves when they are handled. */
+  add(options: JobOptions): Promise<void> {
+    const job = new Job(options);
+    this.#jobs.push(job);
+    this.#options.handOver.follow(job.name);
+    this.#changed();
+    return job.finished;
+  }
+
+  /** Events were handled. */
+  progressed(): void {
+    if (this.#waiting?.transaction.pending === 0) this.#waiting.handled();
+  }
+
+  /**
+   * Plays jobs until the signal is aborted.
+   *
+   * @throws what an initial backfill failed by
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = () => {
+      for (const job of this.#jobs) job.cancel(signal.reason);
+      this.#changed();
+    };
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop);
+    try {
+      while (!signal.aborted) {
+        if (this.idle || this.#server === null) await this.#change.promise;
+        else await this.#play(this.#jobs[0]!);
+      }
+    } finally {
+      signal.removeEventListener("abort", stop);
+      this.#options.handOver.abandon();
+      for (const job of this.#jobs.splice(0)) job.end(signal.reason);
+      await this.#reader.close();
+    }
+  }
+
+  /** What is not done yet. */
+  #plan({ tables }: StreamedServer): void {
+    const { progress: all, handOver, connector } = this.#options;
+    for (const { oid, schema, table } of tables) {
+      const name = { schema, table };
+      const progress = all.of(oid, name);
+      if (progress.done || this.#jobs.some((job) => job.progress === progress)) continue;
+      handOver.follow(name);
+      this.#jobs.push(new Job({ name, progress, initial: true }));
+      const from = progress.after === null ? "begins" : `goes on behind row ${progress.rows}`;
+      connector.logger.info(`The backfill of ${progress.table} ${from}`);
+    }
+  }
+
+  #cancelInitial(): void {
+    for (const job of this.#jobs.filter(({ initial }) => initial)) {
+      job.cancel(CANCELLED);
+      this.#jobs.splice(this.#jobs.indexOf(job), 1);
+    }
+    this.#options.handOver.abandon();
+  }
+
+  async #play(job: Job): Promise<void> {
+    const { connector, handOver } = this.#options;
+    const { progress, name, signal } = job;
+    let failure: { error: unknown } | null = null;
+    job.begin(performance.now());
+    try {
+      await this.#trying(job, (server) => this.#awaitWriters(job, server));
+      while (!await this.#step(job));
+      connector.logger.info(`The backfill of ${progress.table} is done: ${progress.rows} rows`);
+    } catch (error) {
+      failure = { error: signal.aborted ? signal.reason : error };
+    }
+    job.end(failure?.error);
+    const place = this.#jobs.indexOf(job);
+    // One that was cancelled may have been planned anew, and is followed on.
+    if (place !== -1) this.#jobs.splice(place, 1);
+    const table = formatTableName(name);
+    if (!this.#jobs.some((other) => formatTableName(other.name) === table)) handOver.unfollow(name);
+    if (failure !== null && job.initial && !signal.aborted) throw failure.error;
+  }
+
+  /**
+   * Does what may fail with the connection until it succeeds.
+   *
+   * @throws what does not pass, or the reason of the job's signal
+   */
+  async #trying<T>(job: Job, work: (server: StreamedServer) => Promise<T>): Promise<T> {
+    const { retry, connector } = this.#options;
+    const { signal } = job;
+    for (let failures = 1;; failures++) {
+      while (this.#server === null && !signal.aborted) await this.#change.promise;
+      signal.throwIfAborted();
+      try {
+        return await work(this.#server!);
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof BackfillError && error.kind === "key-changed") job.restart();
+        if (retry === null || failures > retry.attempts || !isRetryable(error)) throw error;
+        const waitMs = backoffMs(failures, retry);
+        connector.logger.warn(
+          `The backfill of ${job.progress.table} failed, trying again in ${
+            Math.round(waitMs)
+          } ms: ` +
+            (error as Error).message,
+        );
+        await this.#reader.close();
+        await pause(waitMs, signal);
+      }
+    }
+  }
+
+  /** Changes that open transactions made before the table was published are never streamed. */
+  async #awaitWriters({ name, progress, signal }: Job, server: StreamedServer): Promise<void> {
+    const connection = await this.#reader.connection(signal);
+    await waitForWriters(connection, oidOf(name, server), {
+      signal,
+      onWaiting: (writers) =>
+        this.#options.connector.logger.warn(
+          `The backfill of ${progress.table} waits for transactions that have changed the table and ` +
+            `are open: ${writers.map(formatWriter).join(", ")}`,
+        ),
+    });
+  }
+
+  /** Hands out the next rows. @returns true where the job is done. */
+  async #step(job: Job): Promise<boolean> {
+    const { handOver, progress: all, lasting } = this.#options;
+    const most = Math.min(KEYS_AT_ONCE, this.#reader.limit);
+    const rereads = handOver.take(job.name, most);
+    const named = rereads.length > 0 ? [] : job.nextKeys(most);
+    const keys = rereads.length > 0 ? rereads.map(([key]) => key) : named;
+    if (keys.length === 0 && job.progress.done) return true;
+    let handled = false;
+    try {
+      handled = await this.#trying(job, async (server) => {
+        const wanted = job.wanted(oidOf(job.name, server));
+        const plan = await this.#reader.plan(wanted, job.signal);
+        job.estimate(plan.estimatedRows);
+        if (plan.primaryKey.length === 0) return await this.#whole(job, wanted, server);
+        if (keys.length > 0) wanted.keys = keys.map((key) => keyValues(key, plan));
+        return await this.#chunk(job, wanted, server);
+      });
+    } finally {
+      if (handled) handOver.done(rereads);
+      else handOver.putBack(job.name, rereads);
+      if (!handled) job.putBack(named);
+    }
+    if (handled && job.initial && lasting) await this.#trying(job, () => all.save());
+    return false;
+  }
+
+  /** A chunk of rows behind the last one, or of keys. @returns false where it has to be read again. */
+  async #chunk(job: Job, wanted: Wanted, { startedAt }: StreamedServer): Promise<boolean> {
+    const { progress, signal } = job;
+    const { handOver, queue } = this.#options;
+    const chunk = await withDeadline(
+      `reading rows of ${progress.table}`,
+      CHUNK_MS,
+      signal,
+      (signal) => this.#reader.read(wanted, startedAt, signal),
+    );
+    try {
+      if (!await this.#arrives(chunk.window)) return false;
+      const transaction = new TrackedTransaction(null);
+      await this.#offer(job, chunk, transaction);
+      queue.commit(transaction);
+      handOver.close(chunk.window);
+      if (!await this.#handled(transaction, signal)) return false;
+    } finally {
+      handOver.abandon();
+    }
+    progress.lsn = formatLsn(chunk.window.lsn);
+    progress.void = false;
+    if (wanted.keys !== undefined) return true;
+    const { last, plan } = chunk;
+    if (last !== null) progress.after = plan.keyPlaces.map((place) => last[place]!);
+    progress.rows += chunk.events.length;
+    progress.done = chunk.end;
+    return true;
+  }
+
+  /** All rows of a table that has no key to go on by. @returns false where that has to begin anew. */
+  async #whole(job: Job, wanted: Wanted, { startedAt }: StreamedServer): Promise<boolean> {
+    const { connector, progress: all, lasting, queue } = this.#options;
+    const { progress, signal } = job;
+    connector.logger.warn(
+      `Table ${progress.table} has no primary key: it is read in one snapshot, and changes wait until ` +
+        "all of it is handed out. Should that be interrupted, it begins anew, with a truncate event.",
+    );
+    const transaction = new TrackedTransaction(null);
+    const done = await this.#reader.readWhole(wanted, startedAt, signal, {
+      arrives: (window) => this.#arrives(window),
+      take: async (chunk) => {
+        await this.#offer(job, chunk, transaction);
+        progress.rows += chunk.events.length;
+        if (!progress.void && job.initial) {
+          // Before any more can be handled: whoever begins anew has to take it back.
+          progress.void = true;
+          if (lasting) await all.save();
+        }
+      },
+    });
+    queue.commit(transaction);
+    if (!done || !await this.#handled(transaction, signal)) {
+      progress.rows = 0;
+      return false;
+    }
+    Object.assign(progress, { done: true, void: false });
+    return true;
+  }
+
+  /** Waits until the stream has come to the window. @returns false where it has to be opened anew. */
+  async #arrives(window: Window): Promise<boolean> {
+    const { ask } = this.#options;
+    ask();
+    const asking = setInterval(ask, ASK_MS);
+    try {
+      return await window.arrived && !window.spoilt;
+    } finally {
+      clearInterval(asking);
+    }
+  }
+
+  /** Queues what is current of the rows. */
+  async #offer(
+    { progress, signal }: Job,
+    { window, rows, events, bytes, at, first }: Chunk,
+    transaction: TrackedTransaction,
+  ): Promise<void> {
+    const { intake, queue } = this.#options;
+    const offer = intake.beside(rows.table);
+    if (first && progress.void) offer(rows.truncate(at), 0, transaction);
+    for (let index = 0; index < events.length && !signal.aborted; index++) {
+      const event = events[index]!;
+      if (!window.isCurrent(event.key)) continue;
+      offer(event, bytes[index]!, transaction);
+      const room = queue.room();
+      if (room !== null) await room;
+    }
+    queue.flush();
+  }
+
+  /** Waits until what was queued is handled. @returns false where the job was cancelled before. */
+  async #handled(transaction: TrackedTransaction, signal: AbortSignal): Promise<boolean> {
+    if (transaction.pending > 0 && !signal.aborted) {
+      await new Promise<void>((handled) => {
+        this.#waiting = { transaction, handled };
+        signal.addEventListener("abort", () => handled(), { once: true });
+      });
+      this.#waiting = null;
+    }
+    return transaction.pending === 0 && !signal.aborted;
+  }
+
+  /** The connection of the store is not the stream's: should it fail, the next chunk tries again. */
+  async #unlessLost(work: Promise<unknown>): Promise<void> {
+    try {
+      await work;
+    } catch (error) {
+      if (!isRetryable(error)) throw error;
+      this.#options.connector.logger.warn("The progress of the backfill was not stored", error);
+    }
+  }
+
+  #changed(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
+  }
+}
+
+/** An event's key as the values of the key's columns. */
+function keyValues(key: string, { primaryKey }: ReadPlan): readonly string[] {
+  return primaryKey.length === 1 ? [key] : JSON.parse(key);
+}
+
+function oidOf({ schema, table }: TableName, { tables }: StreamedServer): number {
+  return tables.find((other) => other.schema === schema && other.table === table)!.oid;
+}
+
+function formatWriter({ pid, gid }: Writer): string {
+  return pid === null ? `prepared transaction ${JSON.stringify(gid)}` : `PID ${pid}`;
+}

@@ -1,0 +1,344 @@
+/** Reads rows in chunks, each in a snapshot whose place in the stream is known. */
+import { pause } from "../backoff.ts";
+import type { ChangeEvent } from "../change.ts";
+import { heldRowBytes } from "../delivery/event_builder.ts";
+import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
+import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
+import { rowsOf } from "../replication/server.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
+import { splitCopyRow } from "../values/copy_text.ts";
+import type { Connection } from "../wire/connection.ts";
+import type { Connector } from "../wire/connector.ts";
+import { BackfillError } from "./errors.ts";
+import type { HandOver, Window } from "./hand_over.ts";
+import {
+  chunkSql,
+  keysSql,
+  lockSql,
+  planSignature,
+  type ReadPlan,
+  readPlan,
+  tableSql,
+} from "./read_plan.ts";
+import { connectForReading, explainReadError } from "./reading.ts";
+import { firstRecordAt, parseSnapshot, type Snapshot } from "./snapshot.ts";
+
+/** How long hand-out stands still for a snapshot that shows all that was handed out. */
+const STAND_STILL_MS = 200;
+const BETWEEN_SNAPSHOTS_MS = 5;
+/** Rows of a table's first chunk, when nobody knows how wide they are. */
+const FIRST_ROWS = 1000;
+/** How long it then goes on, before the next try. */
+const BETWEEN_TRIES_MS = 100;
+
+/** What a reader works with. */
+export interface ChunkReaderOptions {
+  connector: Connector;
+  publicationName: string;
+  handOver: HandOver;
+  /** The rows of a chunk at most, and about what they hold in memory. */
+  limits: { maxRows: number; maxBytes: number };
+}
+
+/** Which rows are read. */
+export interface Wanted {
+  oid: number;
+  name: TableName;
+  /** Those behind this key, in the key's order; null: from the first one on. */
+  after: readonly string[] | null;
+  /** Those of these keys, in place of those behind one. */
+  keys?: readonly (readonly string[])[];
+  /** Those for which this SQL condition holds. */
+  where?: string | undefined;
+}
+
+/** Rows as events, before it is known which of them are stale. */
+export interface Chunk {
+  window: Window;
+  plan: ReadPlan;
+  rows: RowEvents;
+  at: ReadAt;
+  events: (ChangeEvent & { key: string })[];
+  /** What each holds in memory. */
+  bytes: number[];
+  /** The values of the last row; null where there is none. */
+  last: readonly (string | null)[] | null;
+  /** True where no row is behind it. */
+  end: boolean;
+  /** False for a further part of what was read in the same snapshot. */
+  first: boolean;
+}
+
+/** A snapshot that is open on the reader's connection, and its place in the stream. */
+interface Opened {
+  window: Window;
+  plan: ReadPlan;
+  rows: RowEvents;
+  at: ReadAt;
+}
+
+/** Holds one connection, and a transaction on it for as long as a chunk is read. */
+export class ChunkReader {
+  readonly #options: ChunkReaderOptions;
+  #connection: Connection | null = null;
+  #plan: ReadPlan | null = null;
+  #rows: RowEvents | null = null;
+  /** Rows of the next chunk: fewer than the most where they turn out to be wide. */
+  #limit: number;
+
+  /** Connects when it is asked. */
+  constructor(options: ChunkReaderOptions) {
+    this.#options = options;
+    this.#limit = Math.min(options.limits.maxRows, FIRST_ROWS);
+  }
+
+  /** How many rows the next chunk has at most. */
+  get limit(): number {
+    return this.#limit;
+  }
+
+  /** The connection that rows are read on. */
+  async connection(signal: AbortSignal): Promise<Connection> {
+    if (this.#connection === null || this.#connection.closed) {
+      this.#connection = await connectForReading(this.#options.connector, signal);
+    }
+    return this.#connection;
+  }
+
+  /** Closes the connection: the next chunk makes another one. */
+  async close(): Promise<void> {
+    const connection = this.#connection;
+    this.#connection = null;
+    await connection?.close();
+  }
+
+  /**
+   * Reads a chunk, and opens its window: the stream stands still at its place until that is closed.
+   *
+   * @param startedAt when the server was started that the stream comes from
+   * @throws {BackfillError} `table-missing`, `privilege`, `other-server`; nothing stays open then.
+   */
+  async read(wanted: Wanted, startedAt: string, signal: AbortSignal): Promise<Chunk> {
+    return await this.#inSnapshot(wanted, startedAt, signal, async (connection, opened) => {
+      const limit = this.#limit;
+      const sql = wanted.keys === undefined
+        ? chunkSql(opened.plan, { ...wanted, limit })
+        : keysSql(opened.plan, wanted.keys, wanted.where);
+      const chunk = newChunk(opened, true);
+      const { maxBytes } = this.#options.limits;
+      let held = 0;
+      rows: for await (const payloads of connection.copyOut(sql, { signal })) {
+        for (const payload of payloads) {
+          held += add(chunk, payload);
+          // Of keys that were asked for, none may be left out.
+          if (held >= maxBytes * 2 && wanted.keys === undefined) break rows;
+        }
+      }
+      const count = chunk.events.length;
+      chunk.end = count < limit && held < maxBytes * 2;
+      if (wanted.keys === undefined && count > 0) this.#adapt(held / count);
+      return chunk;
+    });
+  }
+
+  /**
+   * Reads all of a table that has no key to go on by, in one snapshot. The stream stands still until
+   * all is handed out.
+   *
+   * @param on.arrives waits until the stream has come to the window; false: to no avail
+   * @param on.take is given the rows that have come, and waited for
+   * @returns false where it was to no avail
+   */
+  async readWhole(
+    wanted: Wanted,
+    startedAt: string,
+    signal: AbortSignal,
+    on: { arrives: (window: Window) => Promise<boolean>; take: (chunk: Chunk) => Promise<void> },
+  ): Promise<boolean> {
+    const { handOver, limits } = this.#options;
+    return await this.#inSnapshot(wanted, startedAt, signal, async (connection, opened) => {
+      try {
+        if (!await on.arrives(opened.window)) return false;
+        const sql = tableSql(opened.plan, wanted.where);
+        let chunk = newChunk(opened, true);
+        let held = 0;
+        for await (const payloads of connection.copyOut(sql, { signal })) {
+          for (const payload of payloads) held += add(chunk, payload);
+          if (held < limits.maxBytes) continue;
+          await on.take(chunk);
+          chunk = newChunk(opened, false);
+          held = 0;
+        }
+        await on.take(chunk);
+        return true;
+      } finally {
+        handOver.close(opened.window);
+      }
+    });
+  }
+
+  /** Takes a snapshot, and what it is to be read by; leaves no transaction behind. */
+  async #inSnapshot<T>(
+    wanted: Wanted,
+    startedAt: string,
+    signal: AbortSignal,
+    read: (connection: Connection, opened: Opened) => Promise<T>,
+  ): Promise<T> {
+    const { handOver } = this.#options;
+    try {
+      const connection = await this.connection(signal);
+      const opened = await this.#open(connection, wanted, startedAt, signal);
+      const result = await read(connection, opened);
+      await connection.query("COMMIT", { signal });
+      return result;
+    } catch (error) {
+      handOver.abandon();
+      // Whatever state it is in: a new one costs a few milliseconds.
+      await this.close();
+      throw explainReadError(error, wanted.name, this.#options.connector.options.user);
+    }
+  }
+
+  /** What a table is read by. @throws {BackfillError} of kind `table-missing`. */
+  async plan({ oid, name }: Pick<Wanted, "oid" | "name">, signal: AbortSignal): Promise<ReadPlan> {
+    if (this.#plan?.oid === oid) return this.#plan;
+    return await this.#readPlan(await this.connection(signal), oid, name, signal);
+  }
+
+  /** Takes snapshots until one shows all that was handed out, and opens the window there. */
+  async #open(
+    connection: Connection,
+    wanted: Wanted,
+    startedAt: string,
+    signal: AbortSignal,
+  ): Promise<Opened> {
+    const { handOver, publicationName } = this.#options;
+    const { oid, name } = wanted;
+    for (let standStillUntil: number | null = null;;) {
+      const plan = await this.plan(wanted, signal);
+      await connection.query(
+        // Locked before the snapshot is taken: one that is older than a rewritten table reads nothing.
+        `BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; ${lockSql(plan)}`,
+        { signal },
+      );
+      handOver.pause();
+      standStillUntil ??= performance.now() + STAND_STILL_MS;
+      const { snapshot, lsn, at, ...found } = await look(connection, oid, publicationName, signal);
+      if (found.startedAt !== startedAt) throw otherServer();
+      const window = handOver.open(name, snapshot, lsn);
+      if (window !== null) {
+        const current = found.signature === plan.signature
+          ? plan
+          : await this.#readPlan(connection, oid, name, signal);
+        if (wanted.after !== null && !sameKey(plan, current)) throw keyChanged(name);
+        return { window, plan: current, rows: this.#rows!, at };
+      }
+      await connection.query("ROLLBACK", { signal });
+      if (performance.now() < standStillUntil) {
+        await pause(BETWEEN_SNAPSHOTS_MS, signal);
+      } else {
+        // A committer that waits for a synchronous standby may do so for long.
+        handOver.abandon();
+        await pause(BETWEEN_TRIES_MS, signal);
+        standStillUntil = null;
+      }
+      signal.throwIfAborted();
+    }
+  }
+
+  async #readPlan(
+    connection: Connection,
+    oid: number,
+    name: TableName,
+    signal: AbortSignal,
+  ): Promise<ReadPlan> {
+    const { publicationName, limits } = this.#options;
+    const plan = await readPlan(connection, oid, publicationName, signal);
+    if (plan === null) {
+      throw new BackfillError(`Table "${formatTableName(name)}" is gone, its rows are not read`, {
+        kind: "table-missing",
+        hint: "Take it out of watch(), or make it again, and start again.",
+      });
+    }
+    this.#plan = plan;
+    this.#rows = new RowEvents(
+      { name, primaryKey: plan.primaryKey, keyed: plan.keyed },
+      plan.columns,
+      plan.identity,
+    );
+    this.#limit = Math.min(limits.maxRows, FIRST_ROWS);
+    return plan;
+  }
+
+  /** Wide rows make small chunks. */
+  #adapt(rowBytes: number): void {
+    const { maxRows, maxBytes } = this.#options.limits;
+    this.#limit = Math.max(1, Math.min(maxRows, Math.floor(maxBytes / rowBytes)));
+  }
+}
+
+function newChunk(opened: Opened, first: boolean): Chunk {
+  return { ...opened, events: [], bytes: [], last: null, end: false, first };
+}
+
+/** @returns what the row holds in memory */
+function add(chunk: Chunk, payload: Uint8Array): number {
+  const values = splitCopyRow(payload);
+  const bytes = heldRowBytes(payload.length, values.length);
+  chunk.events.push(chunk.rows.insert(values, chunk.at));
+  chunk.bytes.push(bytes);
+  chunk.last = values;
+  return bytes;
+}
+
+/** What a snapshot is, and where it stands. */
+async function look(
+  connection: Connection,
+  oid: number,
+  publicationName: string,
+  signal: AbortSignal,
+): Promise<
+  { snapshot: Snapshot; lsn: Lsn; at: ReadAt; startedAt: string; signature: string | null }
+> {
+  const { serverVersion } = connection;
+  const current = serverVersion >= 130000 ? "pg_current_snapshot" : "txid_current_snapshot";
+  // The position is told when the statement runs, which is after its snapshot was taken.
+  const [row] = rowsOf(
+    await connection.query(
+      `SELECT pg_catalog.${current}()::text AS snapshot,
+        pg_catalog.pg_current_wal_insert_lsn() AS lsn,
+        pg_catalog.current_setting('wal_block_size') AS page_bytes,
+        pg_catalog.pg_postmaster_start_time() AS started_at,
+        pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000 AS now_ms,
+        ${planSignature(oid, publicationName, serverVersion)} AS signature`,
+      { signal },
+    ),
+  );
+  const lsn = firstRecordAt(parseLsn(row!.lsn!), BigInt(row!.page_bytes!));
+  return {
+    snapshot: parseSnapshot(row!.snapshot!),
+    lsn,
+    at: { lsn: formatLsn(lsn), time: new Date(Math.round(Number(row!.now_ms))) },
+    startedAt: row!.started_at!,
+    signature: row!.signature ?? null,
+  };
+}
+
+function sameKey(a: ReadPlan, b: ReadPlan): boolean {
+  return JSON.stringify(a.primaryKey) === JSON.stringify(b.primaryKey);
+}
+
+function keyChanged(name: TableName): BackfillError {
+  return new BackfillError(`Table "${formatTableName(name)}" has another primary key now`, {
+    kind: "key-changed",
+    retryable: true,
+  });
+}
+
+function otherServer(): BackfillError {
+  return new BackfillError("Rows are read from another server than changes, or it was restarted", {
+    kind: "other-server",
+    retryable: true,
+    hint: "Use the address of one server, not of a pooler or of a group of servers.",
+  });
+}

@@ -1,0 +1,245 @@
+/**
+ * Where rows that were read meet changes that are streamed: the one place that decides which of a
+ * chunk's rows are handed out, and when. No I/O; the reader and the stream call it.
+ *
+ * A chunk is read in a snapshot S at a position L. It shows all transactions that were over for
+ * snapshots by then; each of them has its commit record before L. So: what commits before L is handed
+ * out before the chunk, the rest after it. What commits before L and is not shown (a commit record is
+ * written, and decoded, before snapshots see it) is handed out before the chunk too, and is newer than
+ * it: rows that it touched are left out of the chunk. And what was handed out before S was taken has to
+ * be shown by S, or S is taken again.
+ */
+import type { ChangeEvent } from "../change.ts";
+import type { EventTable } from "../delivery/event_builder.ts";
+import type { Frontier, TrackedTransaction } from "../delivery/frontier.ts";
+import type { HandOut } from "../delivery/hand_out.ts";
+import type { Lsn } from "../lsn.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
+import { isVisible, type Snapshot } from "./snapshot.ts";
+
+/** Keys that hidden transactions may touch before the chunk is read anew, when they are hidden no more. */
+const MOST_TOUCHED = 10_000;
+
+/** A key that has to be read again, and the transactions that are not confirmed before it is handled. */
+export type Reread = readonly [key: string, holds: ReadonlySet<TrackedTransaction>];
+
+/** A chunk's place in the stream, from its snapshot to the time when its rows are queued. */
+export class Window {
+  /** The table of the chunk, as `formatTableName` writes it. */
+  readonly table: string;
+  readonly snapshot: Snapshot;
+  readonly lsn: Lsn;
+  /** Resolves to true when the stream has come to it, to false where it never will. */
+  readonly arrived: Promise<boolean>;
+  /** Resolves when the stream may go on. */
+  readonly closed: Promise<void>;
+  readonly #arrival: PromiseWithResolvers<boolean> = Promise.withResolvers();
+  readonly #closing: PromiseWithResolvers<void> = Promise.withResolvers();
+  #there = false;
+  readonly #touched = new Set<string>();
+  #emptied = false;
+  #spoilt = false;
+
+  /** Made by `HandOver.open()`. */
+  constructor(table: string, snapshot: Snapshot, lsn: Lsn) {
+    this.table = table;
+    this.snapshot = snapshot;
+    this.lsn = lsn;
+    this.arrived = this.#arrival.promise;
+    this.closed = this.#closing.promise;
+  }
+
+  /** True where the stream has come to it. */
+  get there(): boolean {
+    return this.#there;
+  }
+
+  /** The stream has come to it. */
+  arrive(): void {
+    this.#there = true;
+    this.#arrival.resolve(true);
+  }
+
+  /** Nobody has to wait for it any more. */
+  close(): void {
+    this.#arrival.resolve(false);
+    this.#closing.resolve();
+  }
+
+  /** True where it cannot be said which rows are stale: the chunk has to be read anew. */
+  get spoilt(): boolean {
+    return this.#spoilt;
+  }
+
+  /** True where the snapshot's row is as new as anything that was handed out of its key. */
+  isCurrent(key: string): boolean {
+    return !this.#emptied && !this.#touched.has(key);
+  }
+
+  /** A transaction that the snapshot does not show has changed the table. */
+  touch(event: ChangeEvent, { keyed }: EventTable): void {
+    if (event.operation === "truncate") {
+      this.#emptied = true;
+    } else if (!keyed || this.#touched.size >= MOST_TOUCHED) {
+      this.#spoilt = true;
+    } else {
+      this.#touched.add(event.key);
+      if (event.oldKey !== null) this.#touched.add(event.oldKey);
+    }
+  }
+}
+
+/** Stands beside the intake of one run. Without a table to follow it costs a look or two a transaction. */
+export class HandOver implements HandOut {
+  readonly #frontier: Frontier;
+  /** Keys to be read again, by table: those of the tables that are followed. */
+  readonly #rereads = new Map<string, Map<string, Set<TrackedTransaction>>>();
+  /** Transactions that were handed out and that no snapshot has shown yet. */
+  #unseen: number[] = [];
+  #pause: PromiseWithResolvers<void> | null = null;
+  #window: Window | null = null;
+  #transaction: TrackedTransaction | null = null;
+  /** The window's snapshot does not show the transaction at hand. */
+  #hidden = false;
+
+  /** @param frontier keeps back what is not to be confirmed before a key was read again */
+  constructor(frontier: Frontier) {
+    this.#frontier = frontier;
+  }
+
+  /** From now on the table's changes are watched. Before the first of them is handed out. */
+  follow(name: TableName): void {
+    const table = formatTableName(name);
+    if (!this.#rereads.has(table)) this.#rereads.set(table, new Map());
+  }
+
+  /** The table is read to its end, or given up. */
+  unfollow(name: TableName): void {
+    const table = formatTableName(name);
+    for (const [, holds] of this.#rereads.get(table) ?? []) this.#release(holds);
+    this.#rereads.delete(table);
+    if (this.#rereads.size === 0) this.#unseen = [];
+  }
+
+  /** Nothing is handed out until `open()` says yes, or `abandon()`. */
+  pause(): void {
+    this.#pause ??= Promise.withResolvers();
+  }
+
+  /**
+   * Opens the window of a chunk.
+   *
+   * @returns null where something was handed out that the snapshot does not show, or the stream was lost
+   * since `pause()`: take another one
+   */
+  open(name: TableName, snapshot: Snapshot, lsn: Lsn): Window | null {
+    if (this.#pause === null) return null;
+    this.#unseen = this.#unseen.filter((xid) => !isVisible(snapshot, xid));
+    if (this.#unseen.length > 0) return null;
+    this.#window = new Window(formatTableName(name), snapshot, lsn);
+    this.#hidden = false;
+    this.#go();
+    return this.#window;
+  }
+
+  /** The chunk is queued: the stream goes on behind it. */
+  close(window: Window): void {
+    window.close();
+    if (this.#window === window) this.#window = null;
+  }
+
+  /** Gives up the pause and the window. */
+  abandon(): void {
+    if (this.#window !== null) this.close(this.#window);
+    this.#go();
+  }
+
+  /**
+   * There is no stream any more. A window that it has come to keeps its place: what comes next stays behind
+   * it. Any other is void, for what its snapshot shows may have been lost with the server.
+   */
+  lose(): void {
+    if (this.#window?.there === true) this.#go();
+    else this.abandon();
+  }
+
+  /** Keys of the table that have to be read again, at most so many; they are the caller's from here on. */
+  take(name: TableName, most: number): Reread[] {
+    const rereads = this.#rereads.get(formatTableName(name));
+    if (rereads === undefined) return [];
+    const taken: Reread[] = [];
+    for (const reread of rereads) {
+      if (taken.length === most) break;
+      taken.push(reread);
+    }
+    for (const [key] of taken) rereads.delete(key);
+    return taken;
+  }
+
+  /** What was taken is still to be read. */
+  putBack(name: TableName, taken: readonly Reread[]): void {
+    const rereads = this.#rereads.get(formatTableName(name));
+    if (rereads === undefined) return this.done(taken);
+    for (const [key, holds] of taken) {
+      const others = rereads.get(key);
+      rereads.set(key, new Set([...others ?? [], ...holds]));
+      // One that is there already holds its transaction itself.
+      this.#release([...holds].filter((hold) => others?.has(hold) === true));
+    }
+  }
+
+  /** What was taken is read, and handled. */
+  done(taken: readonly Reread[]): void {
+    for (const [, holds] of taken) this.#release(holds);
+  }
+
+  gate(commitLsn: Lsn): Promise<void> | null {
+    if (this.#pause !== null) return this.#pause.promise;
+    const window = this.#window;
+    if (window === null || commitLsn < window.lsn) return null;
+    window.arrive();
+    return window.closed;
+  }
+
+  begin(transaction: TrackedTransaction, xid: number): void {
+    this.#transaction = transaction;
+    if (this.#rereads.size === 0) return;
+    this.#unseen.push(xid);
+    this.#hidden = this.#window !== null && !isVisible(this.#window.snapshot, xid);
+  }
+
+  event(event: ChangeEvent, table: EventTable): void {
+    if (this.#rereads.size === 0) return;
+    const name = formatTableName(table.name);
+    const rereads = this.#rereads.get(name);
+    if (rereads === undefined) return;
+    const hidden = this.#hidden && this.#window?.table === name;
+    if (hidden) this.#window!.touch(event, table);
+    if (event.operation !== "update" || event.unchanged.length === 0) return;
+    // Nobody was given the unchanged values where the row moves to a place that was read before it came
+    // there, or where the chunk's row, which has them, is left out.
+    if (event.oldKey !== null || hidden) this.#hold(rereads, event.key);
+  }
+
+  reached(lsn: Lsn): void {
+    if (this.#window !== null && lsn >= this.#window.lsn) this.#window.arrive();
+  }
+
+  #hold(rereads: Map<string, Set<TrackedTransaction>>, key: string): void {
+    const transaction = this.#transaction!;
+    let holds = rereads.get(key);
+    if (holds === undefined) rereads.set(key, holds = new Set());
+    if (holds.has(transaction)) return;
+    holds.add(transaction);
+    this.#frontier.expect(transaction);
+  }
+
+  #release(holds: Iterable<TrackedTransaction>): void {
+    for (const transaction of holds) this.#frontier.handled(transaction);
+  }
+
+  #go(): void {
+    this.#pause?.resolve();
+    this.#pause = null;
+  }
+}

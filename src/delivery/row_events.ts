@@ -1,0 +1,72 @@
+/** Events of rows that were read beside the stream, alike to those of the stream. */
+import type { ChangeEvent } from "../change.ts";
+import { newEmptyRow } from "../pgoutput/decoder.ts";
+import { type EventTable, keyText } from "./event_builder.ts";
+
+const NOTHING_UNCHANGED: readonly string[] = Object.freeze([]);
+
+/** Where and when rows were read. */
+export interface ReadAt {
+  /** All that was committed before it is in them. */
+  lsn: string;
+  time: Date;
+}
+
+/** Builds the events of one table as it is at the time. */
+export class RowEvents {
+  /** Where they belong. */
+  readonly table: EventTable;
+  readonly #columns: readonly string[];
+  readonly #keyColumns: readonly string[];
+  readonly #EmptyRow = newEmptyRow();
+
+  /**
+   * @param columns in the order of the values
+   * @param identity what a row is known by where there is no primary key
+   */
+  constructor(table: EventTable, columns: readonly string[], identity: readonly string[]) {
+    this.table = table;
+    this.#columns = columns;
+    this.#keyColumns = table.primaryKey.length > 0 ? table.primaryKey : identity;
+  }
+
+  /** A row that was there. @param values as the server prints them, in the order of the columns */
+  insert(values: readonly (string | null)[], at: ReadAt): ChangeEvent & { key: string } {
+    const row = new this.#EmptyRow();
+    for (let place = 0; place < values.length; place++) {
+      row[this.#columns[place]!] = values[place]!;
+    }
+    return {
+      operation: "insert",
+      ...this.table.name,
+      lsn: at.lsn,
+      ordinal: -1,
+      commitTime: at.time,
+      xid: 0,
+      row,
+      oldRow: null,
+      key: keyText(this.#keyColumns, row),
+      oldKey: null,
+      unchanged: NOTHING_UNCHANGED,
+      backfill: true,
+    };
+  }
+
+  /** What was known of the table is void: its rows follow. */
+  truncate(at: ReadAt): ChangeEvent {
+    return {
+      operation: "truncate",
+      ...this.table.name,
+      lsn: at.lsn,
+      ordinal: -1,
+      commitTime: at.time,
+      xid: 0,
+      row: Object.create(null) as Record<string, never>,
+      oldRow: null,
+      key: null,
+      oldKey: null,
+      unchanged: NOTHING_UNCHANGED,
+      backfill: true,
+    };
+  }
+}

@@ -1,0 +1,52 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { describe, test } from "node:test";
+import { firstRecordAt, isVisible, parseSnapshot } from "../../../src/backfill/snapshot.ts";
+
+describe("a snapshot", () => {
+  test("shows what was over, and nothing that was in progress or came later", () => {
+    const snapshot = parseSnapshot("100:110:102,105");
+    const shown = [99, 100, 101, 102, 104, 105, 109, 110, 111].filter((xid) =>
+      isVisible(snapshot, xid)
+    );
+    assertEquals(shown, [99, 100, 101, 104, 109]);
+  });
+
+  test("with nothing in progress does not show its own xmax: a lone committer may be that (39)", () => {
+    assertEquals(isVisible(parseSnapshot("752:752:"), 752), false);
+    assertEquals(isVisible(parseSnapshot("752:752:"), 751), true);
+  });
+
+  test("is compared with ids of 32 bits by the nearest id that they can be", () => {
+    const epoch = 5n << 32n;
+    const early = parseSnapshot(`${epoch + 3n}:${epoch + 10n}:`);
+    // Given out just before the counter began anew.
+    assertEquals(isVisible(early, 0xffff_fff0), true);
+    assertEquals(isVisible(early, 12), false);
+    const late = parseSnapshot(`${epoch - 20n}:${epoch - 10n}:${epoch - 15n}`);
+    assertEquals(isVisible(late, 3), false);
+    assertEquals(isVisible(late, 0xffff_fff1), false);
+    assertEquals(isVisible(late, 0xffff_fff0), true);
+  });
+
+  test("that is none is refused", () => {
+    for (const text of ["", "1:2", "1:2:3,", "a:b:", "1:2:3;4", "-1:2:"]) {
+      assertThrows(() => parseSnapshot(text), RangeError);
+    }
+  });
+});
+
+describe("the first record after a position", () => {
+  const page = 8192n;
+  test("is at the position, where that is not behind a page's header", () => {
+    for (const lsn of [0x16_0000_1000n + 48n, page * 7n + 41n, page * 8n - 8n]) {
+      assertEquals(firstRecordAt(lsn, page), lsn);
+    }
+  });
+
+  test("is not before the start of a page on which nothing is written yet: a walsender says no more", () => {
+    // Headers of 24 bytes, and of 40 at the start of a segment.
+    for (const header of [0n, 24n, 40n]) {
+      assertEquals(firstRecordAt(page * 9n + header, page), page * 9n);
+    }
+  });
+});
