@@ -1,0 +1,16 @@
+/** Errors of reading existing rows, and of keeping how far that got. */
+import { PgStreamError } from "../errors.ts";
+
+/**
+ * Existing rows cannot be read, or their progress cannot be kept. Kinds of this room:
+ * - `standby`: the server is in recovery
+ * - `select-privilege`, `row-security`: the role may not read the table, or not all of its rows
+ * - `lock-timeout`: somebody holds the table; retryable
+ * - `table-missing`: the table was dropped
+ * - `state-missing`: the table in which progress is kept is not there
+ * - `state-store`: progress cannot be read or written
+ */
+export class BackfillError extends PgStreamError {
+  /** `"BackfillError"` */
+  override name = "BackfillError";
+}
