@@ -203,14 +203,15 @@ export class Connection implements AsyncDisposable {
   }
 
   /**
-   * Runs a COPY … TO STDOUT when iterated, and gives the payload of each CopyData: in text format
-   * one row with its newline. Payloads are views of the chunks that they came in, never
-   * overwritten. To stop early is to cancel the statement; see {@linkcode OperationOptions}.
+   * Runs a COPY … TO STDOUT when iterated, and gives the payloads of CopyData, in text format each
+   * one row with its newline: all that have arrived already at a time, at least one, in order. They
+   * are views of the chunks that they came in, never overwritten. To stop early is to cancel the
+   * statement; see {@linkcode OperationOptions}.
    *
    * @throws {PostgresError} what the server reports.
    * @throws {WireError} as {@linkcode Connection.query}; `"wrong-statement"` where it is no COPY.
    */
-  copyOut(sql: string, options: OperationOptions = {}): AsyncIterable<Uint8Array> {
+  copyOut(sql: string, options: OperationOptions = {}): AsyncIterable<readonly Uint8Array[]> {
     const begin = () => this.#begin("COPY", options.signal);
     return copyOut(this.#channel, this.#canceller, begin, sql, options.signal);
   }

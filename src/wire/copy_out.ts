@@ -4,12 +4,13 @@
  */
 import { decodeCommandComplete, decodeEmpty } from "./backend.ts";
 import type { Canceller, Settle } from "./cancellation.ts";
-import { MessageType } from "./frames.ts";
+import { type Frame, MessageType } from "./frames.ts";
 import { beginCopy } from "./query.ts";
 import type { Channel } from "./channel.ts";
 
 /**
- * The payloads of a copy. Left early, or aborted, it cancels the statement.
+ * The payloads of a copy, all that have arrived already at a time: to wait for each row costs as
+ * much as the row. Left early, or aborted, it cancels the statement.
  *
  * @param begin called when the first payload is asked for; returns what to call at the end.
  */
@@ -19,7 +20,7 @@ export async function* copyOut(
   begin: () => () => void,
   sql: string,
   signal: AbortSignal | undefined,
-): AsyncGenerator<Uint8Array, void, undefined> {
+): AsyncGenerator<readonly Uint8Array[], void, undefined> {
   const release = begin();
   let settle: Settle | null = null;
   const onAbort = () => settle ??= canceller.interrupt();
@@ -30,12 +31,17 @@ export async function* copyOut(
     await beginCopy(channel, sql, "out");
     running = true;
     while (running) {
-      const frame = channel.take() ?? await channel.next();
+      let frame = channel.take() ?? await channel.next();
+      if (frame.type === MessageType.CopyData) {
+        const payloads: Uint8Array[] = [];
+        let next: Frame | null = frame;
+        for (; next?.type === MessageType.CopyData; next = channel.take()) payloads.push(next.body);
+        yield payloads;
+        signal?.throwIfAborted();
+        if (next === null) continue;
+        frame = next;
+      }
       switch (frame.type) {
-        case MessageType.CopyData:
-          yield frame.body;
-          signal?.throwIfAborted();
-          break;
         case MessageType.CopyDone:
           channel.decode(() => decodeEmpty("CopyDone", frame.body));
           break;

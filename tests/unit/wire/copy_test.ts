@@ -249,10 +249,27 @@ describe("copying out", () => {
       await peer.send(say.complete("SELECT 0"), say.ready);
     });
     const rows: string[] = [];
-    for await (const payload of connection.copyOut("COPY t TO STDOUT")) rows.push(text(payload));
+    for await (const payloads of connection.copyOut("COPY t TO STDOUT")) {
+      rows.push(...payloads.map(text));
+    }
     assertEquals(rows, ["1\n", "2\n"]);
     assertEquals((await connection.query("SELECT")).command, "SELECT 0");
     await connection.close();
+  });
+
+  test("gives all that has arrived at once, and a row that is cut waits for its rest", async () => {
+    const third = say.copyData("3\n");
+    const connection = await connected(async (peer) => {
+      await peer.send(
+        concat([say.copyOut, say.copyData("1\n"), say.copyData("2\n"), third.slice(0, 6)]),
+      );
+      await peer.message();
+    });
+    const copy = connection.copyOut("COPY t TO STDOUT")[Symbol.asyncIterator]();
+    assertEquals((await copy.next()).value!.map(text), ["1\n", "2\n"]);
+    const rest = copy.next();
+    connection.close();
+    await assertRejects(() => rest, WireError);
   });
 
   test("that fails in the middle gives the rows before, then the error", async () => {
@@ -264,7 +281,9 @@ describe("copying out", () => {
     });
     const rows: string[] = [];
     const error = await assertRejects(async () => {
-      for await (const payload of connection.copyOut("COPY t TO STDOUT")) rows.push(text(payload));
+      for await (const payloads of connection.copyOut("COPY t TO STDOUT")) {
+        rows.push(...payloads.map(text));
+      }
     }, PostgresError);
     assertEquals(error.code, "22012");
     assertEquals(rows, ["1\n"]);

@@ -1,0 +1,95 @@
+/**
+ * Rows of COPY … TO STDOUT in text format.
+ * https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS
+ */
+import { decodeText } from "../bytes.ts";
+
+const NEWLINE = 0x0a;
+const encoder = new TextEncoder();
+
+/** What the letters after a backslash stand for; any other character stands for itself. */
+const ESCAPES: Readonly<Record<string, string>> = {
+  b: "\b",
+  f: "\f",
+  n: "\n",
+  r: "\r",
+  t: "\t",
+  v: "\v",
+};
+
+/**
+ * Splits one row into its values, with the default delimiter (a tab) and null string (`\N`).
+ *
+ * @param payload the payload of one CopyData, with its newline; borrowed until the call returns.
+ * @returns each column's text; SQL NULL is null. A row always has a value: one of a table without
+ * columns reads as one empty text.
+ * @throws {RangeError} where the payload is no such row, or not UTF-8. The message has no value.
+ */
+export function splitCopyRow(payload: Uint8Array): (string | null)[] {
+  const end = payload.length - 1;
+  if (payload[end] !== NEWLINE) throw new RangeError("A row of COPY does not end in a newline");
+  const line = decodeText(payload.subarray(0, end));
+  if (line.includes("\n") || line.includes("\r") || line.includes("\0")) {
+    throw new RangeError("A row of COPY holds a bare newline, carriage return or zero byte");
+  }
+  const values: (string | null)[] = line.split("\t");
+  if (!line.includes("\\")) return values;
+  if (line === "\\.") throw new RangeError("An end-of-data marker is no row of COPY");
+  for (let column = 0; column < values.length; column++) {
+    const value = values[column]!;
+    if (value.includes("\\")) values[column] = value === "\\N" ? null : unescape(value, column);
+  }
+  return values;
+}
+
+/**
+ * Undoes the escapes of one value. Beside those that a server writes (`\b \f \n \r \t \v \\`) it
+ * reads what COPY FROM does: up to three octal digits or `\x` and up to two hexadecimal ones as a
+ * byte, and any other character as itself.
+ */
+function unescape(value: string, column: number): string {
+  let text = "";
+  let from = 0;
+  for (let at = value.indexOf("\\"); at !== -1; at = value.indexOf("\\", from)) {
+    text += value.slice(from, at);
+    const code = value.charCodeAt(at + 1);
+    // Octal, or `\x` and a hexadecimal digit: bytes, which only together are UTF-8.
+    if ((code >= 0x30 && code <= 0x37) || code === 0x78) {
+      return unescapeBytes(value, column);
+    }
+    const character = String.fromCodePoint(characterAt(value, at + 1, column));
+    text += ESCAPES[character] ?? character;
+    from = at + 1 + character.length;
+  }
+  return text + value.slice(from);
+}
+
+/** The same for a value that writes bytes as numbers, which no server does by itself. */
+function unescapeBytes(value: string, column: number): string {
+  const bytes: number[] = [];
+  const escape = /\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2}))/y;
+  for (let at = 0; at < value.length;) {
+    escape.lastIndex = at;
+    const number = escape.exec(value);
+    if (number !== null) {
+      const [written, octal, hexadecimal] = number;
+      bytes.push((octal === undefined ? parseInt(hexadecimal!, 16) : parseInt(octal, 8)) & 0xff);
+      at += written!.length;
+      continue;
+    }
+    const escaped = value[at] === "\\";
+    if (escaped) at++;
+    const character = String.fromCodePoint(characterAt(value, at, column));
+    const text = escaped ? ESCAPES[character] ?? character : character;
+    for (const byte of encoder.encode(text)) bytes.push(byte);
+    at += character.length;
+  }
+  if (bytes.includes(0)) throw new RangeError(`Column ${column} of a row of COPY has a zero byte`);
+  return decodeText(Uint8Array.from(bytes));
+}
+
+function characterAt(value: string, at: number, column: number): number {
+  const code = value.codePointAt(at);
+  if (code !== undefined) return code;
+  throw new RangeError(`Column ${column} of a row of COPY ends in a lone backslash`);
+}
