@@ -33,6 +33,10 @@ export type {
   Transaction,
   WatchOptions,
 } from "./src/stream/options.ts";
+export type { BackfillStatus } from "./src/backfill/job.ts";
+export { BackfillError } from "./src/backfill/errors.ts";
+export { FileStateStore } from "./src/backfill/file_state_store.ts";
+export { MemoryStateStore, type StateStore } from "./src/backfill/state_store.ts";
 export type { CatchUpReport, StreamState, StreamStatus } from "./src/stream/status.ts";
 export type { FailureDecision } from "./src/delivery/handler.ts";
 export type { LaneKey } from "./src/delivery/lane_plan.ts";

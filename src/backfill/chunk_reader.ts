@@ -49,7 +49,7 @@ export interface Wanted {
   /** Those of these keys, in place of those behind one. */
   keys?: readonly (readonly string[])[];
   /** Those for which this SQL condition holds. */
-  where?: string | undefined;
+  where?: string;
 }
 
 /** Rows as events, before it is known which of them are stale. */
@@ -116,7 +116,7 @@ export class ChunkReader {
    * Reads a chunk, and opens its window: the stream stands still at its place until that is closed.
    *
    * @param startedAt when the server was started that the stream comes from
-   * @throws {BackfillError} `table-missing`, `privilege`, `other-server`; nothing stays open then.
+   * @throws {BackfillError} `table-missing`, `select-privilege`, `other-server`; nothing stays open then.
    */
   async read(wanted: Wanted, startedAt: string, signal: AbortSignal): Promise<Chunk> {
     return await this.#inSnapshot(wanted, startedAt, signal, async (connection, opened) => {

@@ -91,7 +91,9 @@ export class Job {
 
   /** What the reader is asked for. */
   wanted(oid: number): Wanted {
-    return { oid, name: this.name, after: this.progress.after, where: this.#options.where };
+    const { where } = this.#options;
+    const wanted = { oid, name: this.name, after: this.progress.after };
+    return where === undefined ? wanted : { ...wanted, where };
   }
 
   /** How many rows the server thinks that there are. */

@@ -26,7 +26,7 @@ export interface PrepareOptions {
  * Makes the table of states where it is missing, and takes back what an earlier slot or publication has
  * handed out: what was changed while they were not there was missed.
  *
- * @throws {BackfillError} `privilege`: the role may not read a table; `state-store`: it may not make its own.
+ * @throws {BackfillError} `select-privilege`: the role may not read a table; `state-store`: it may not make its own.
  */
 export async function prepareBackfill(
   options: PrepareOptions,
@@ -73,7 +73,7 @@ async function checkReadable(
   throw new BackfillError(
     `Role ${role} may not read ${hidden.map(formatTableName).join(", ")}, as a backfill has to`,
     {
-      kind: "privilege",
+      kind: "select-privilege",
       hint: `Run: GRANT SELECT ON ${hidden.map(quoteTableName).join(", ")} TO ${role};`,
     },
   );

@@ -32,6 +32,8 @@ import { ShutdownSigns } from "./shutdown_signs.ts";
 const LONGEST_STATUS_INTERVAL_MS = 10_000;
 /** … and at most this often when there is something to say: progress, or a reply asked for. */
 const SHORTEST_STATUS_INTERVAL_MS = 100;
+/** … but for whoever waits for the reply. */
+const SHORTEST_ASKING_INTERVAL_MS = 5;
 
 /** Which slot to stream from, and how. */
 export interface ReplicationStreamOptions extends ConnectorOptions {
@@ -294,8 +296,9 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    */
   requestReply(): void {
     this.#replyWanted = true;
-    // Whoever asks waits for it.
-    if (this.#ending === undefined) this.#sendStatus();
+    clearTimeout(this.#soon);
+    this.#soon = undefined;
+    this.#sendSoon(SHORTEST_ASKING_INTERVAL_MS);
   }
 
   /**
@@ -357,9 +360,9 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     if (unanswered > 0) this.#options.onUnanswered?.(unanswered);
   }
 
-  #sendSoon(): void {
+  #sendSoon(intervalMs = SHORTEST_STATUS_INTERVAL_MS): void {
     if (this.#soon !== undefined || this.#ending !== undefined) return;
-    const wait = Math.max(0, this.#lastStatusAt + SHORTEST_STATUS_INTERVAL_MS - performance.now());
+    const wait = Math.max(0, this.#lastStatusAt + intervalMs - performance.now());
     this.#soon = setTimeout(() => this.#sendStatus(), wait);
   }
 

@@ -346,10 +346,7 @@ describe("a stream that is not complete", () => {
   });
 
   test("asks for what this version does not do", async () => {
-    const options: PgStreamOptions[] = [
-      { values: "js" },
-      { backfill: "initial" },
-    ];
+    const options: PgStreamOptions[] = [{ values: "js" }];
     for (const option of options) {
       const error = await refusal(
         "the constructor",

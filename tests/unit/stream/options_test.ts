@@ -22,12 +22,15 @@ const DEFAULTS: ResolvedOptions = {
   reconnect: { attempts: Infinity, minDelayMs: 100, maxDelayMs: 5000 },
   failover: false,
   temporary: false,
+  backfill: "never",
+  stateStore: null,
+  backfillChunk: { maxRows: 5000, maxBytes: 2 * 1024 * 1024 },
 };
 
 test("what is left out has the default that the documentation names, written out or not", () => {
   assertEquals(resolveOptions({}), DEFAULTS);
-  const written = { ...DEFAULTS, values: "text", backfill: "never", logger: false } as const;
-  const { key: _, reconnect, ...options } = written;
+  const written = { ...DEFAULTS, values: "text", logger: false } as const;
+  const { key: _, stateStore: __, reconnect, ...options } = written;
   assertEquals(resolveOptions({ ...options, reconnect: reconnect! }), DEFAULTS);
   const given = { dsn: "postgresql://localhost/db", password: "x" };
   assertEquals(resolveOptions(given), DEFAULTS);
@@ -158,7 +161,7 @@ describe("the limits of batches", () => {
 });
 
 test("an option that this version does not carry out is an error, never ignored", () => {
-  const options: PgStreamOptions[] = [{ values: "js" }, { backfill: "initial" }];
+  const options: PgStreamOptions[] = [{ values: "js" }];
   for (const option of options) {
     const [name] = Object.keys(option);
     const error = assertThrows(() => resolveOptions(option), PgStreamError, name);

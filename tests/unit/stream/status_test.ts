@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { describe, test } from "node:test";
 import type { ChangeEvent } from "../../../src/change.ts";
+import type { Backfill } from "../../../src/backfill/backfill.ts";
 import type { EventQueue } from "../../../src/delivery/event_queue.ts";
 import { Frontier, type TrackedTransaction } from "../../../src/delivery/frontier.ts";
 import { type Logger, silentLogger } from "../../../src/logger.ts";
@@ -23,6 +24,7 @@ function running(board: StatusBoard) {
     { progress } as unknown as StreamRun,
     frontier,
     queue as unknown as EventQueue,
+    { status: null } as unknown as Backfill,
   );
   const begin = (commitTimeMs: number): TrackedTransaction => {
     const transaction = frontier.begin(commitTimeMs);
@@ -49,6 +51,7 @@ test("the status of a stream that never ran says so, and survives JSON", () => {
     skipped: 0,
     reconnects: 0,
     lastError: null,
+    backfill: null,
   });
   assertEquals(JSON.parse(JSON.stringify(status)), status);
 });
