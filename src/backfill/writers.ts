@@ -1,0 +1,98 @@
+/**
+ * Transactions that write to a table now. What one wrote before the table was added to a publication
+ * is never published, so whoever reads the rows has to wait until it is over.
+ * https://www.postgresql.org/docs/current/view-pg-locks.html
+ */
+import { pause } from "../backoff.ts";
+import type { Connection } from "../wire/connection.ts";
+import { partitionTreeSql } from "./partitions.ts";
+
+/** A transaction that holds a lock with which rows can be changed. */
+export interface Writer {
+  /** Its session; null where it is prepared, and belongs to none. */
+  readonly pid: number | null;
+  /** `virtualtransaction` of `pg_locks`: no later transaction has the same one. */
+  readonly virtualTransaction: string;
+  /** What a prepared transaction is called in COMMIT PREPARED; null of any other. */
+  readonly gid: string | null;
+}
+
+/** How to wait. */
+export interface WaitForWritersOptions {
+  /** Gives up: rejects with its reason. */
+  signal: AbortSignal;
+  /** Told who is left, after `warnAfterMs` and then once a minute. */
+  onWaiting: (writers: readonly Writer[]) => void;
+  /** Default: 10 000. */
+  warnAfterMs?: number;
+}
+
+// What INSERT, UPDATE and DELETE take, and all that is stronger, but for SHARE UPDATE EXCLUSIVE and
+// SHARE: VACUUM and CREATE INDEX take these, and change no row.
+const WRITING = "('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', " +
+  "'AccessExclusiveLock')";
+const FIRST_POLL_MS = 5;
+const LAST_POLL_MS = 250;
+const WARN_EVERY_MS = 60_000;
+
+/**
+ * Who may have written to the table, or to one of its partitions, in a transaction that is still open.
+ *
+ * @param connection may itself write: it is not among them
+ */
+export async function openWriters(
+  connection: Connection,
+  oid: number,
+  signal?: AbortSignal,
+): Promise<Writer[]> {
+  // One look at pg_locks for both uses of it. A transaction has a row for its xid, and for that of
+  // each savepoint.
+  const { rows } = await connection.query(
+    `${partitionTreeSql(oid)}, locks AS (SELECT * FROM pg_catalog.pg_locks WHERE granted),
+      writers AS (
+        SELECT DISTINCT l.pid, l.virtualtransaction FROM locks l
+        WHERE l.locktype = 'relation' AND l.relation IN (SELECT oid FROM tree)
+          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+            WHERE d.datname = pg_catalog.current_database())
+          AND l.mode IN ${WRITING}
+          AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+      )
+    SELECT w.pid, w.virtualtransaction,
+      (SELECT p.gid FROM locks x JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
+        WHERE w.pid IS NULL AND x.locktype = 'transactionid' AND x.pid IS NULL
+          AND x.virtualtransaction = w.virtualtransaction
+        LIMIT 1)
+    FROM writers w ORDER BY 1, 2`,
+    { signal },
+  );
+  return rows.map(([pid, virtualTransaction, gid]) => ({
+    pid: pid === null || pid === undefined ? null : Number(pid),
+    virtualTransaction: virtualTransaction!,
+    gid: gid ?? null,
+  }));
+}
+
+/**
+ * Waits until those that write to the table now are over; who begins meanwhile is not waited for.
+ *
+ * @throws `signal.reason`; {PgStreamError} as queries do.
+ */
+export async function waitForWriters(
+  connection: Connection,
+  oid: number,
+  { signal, onWaiting, warnAfterMs = 10_000 }: WaitForWritersOptions,
+): Promise<void> {
+  let left = await openWriters(connection, oid, signal);
+  const awaited = new Set(left.map((writer) => writer.virtualTransaction));
+  let warnAt = performance.now() + warnAfterMs;
+  for (let pollMs = FIRST_POLL_MS; left.length > 0; pollMs = Math.min(pollMs * 2, LAST_POLL_MS)) {
+    await pause(pollMs, signal);
+    signal.throwIfAborted();
+    const open = await openWriters(connection, oid, signal);
+    left = open.filter((writer) => awaited.has(writer.virtualTransaction));
+    if (left.length > 0 && performance.now() >= warnAt) {
+      warnAt = performance.now() + WARN_EVERY_MS;
+      onWaiting(left);
+    }
+  }
+}
