@@ -6,7 +6,7 @@ import { PgStreamError } from "../errors.ts";
  * - `standby`: the server is in recovery
  * - `select-privilege`, `row-security`: the role may not read the table, or not all of its rows
  * - `lock-timeout`: somebody holds the table; retryable
- * - `table-missing`: the table was dropped
+ * - `table-missing`, `table-not-published`: the table was dropped, or is not in the publication
  * - `state-missing`: the table in which progress is kept is not there
  * - `state-store`: progress cannot be read or written
  */

@@ -193,7 +193,7 @@ function oldKeyOf(relation: Relation, primaryKey: readonly string[], oldRow: Row
 }
 
 /** One value as its text; several, or a NULL, as a JSON array, which no other row's key equals. */
-function keyText(columns: readonly string[], row: Row): string {
+export function keyText(columns: readonly string[], row: Row): string {
   const texts = columns.map((column) => textOf(row[column]));
   const [first] = texts;
   return texts.length === 1 && typeof first === "string" ? first : JSON.stringify(texts);
