@@ -324,10 +324,11 @@ const CASES: Case[] = [
 for (const major of testMajors(18, 17, 14, 10)) {
   describe(`on PostgreSQL ${major}`, { timeout: 120_000 }, () => {
     let db: TestPostgres;
+    let connector: Connector;
     let connection: Connection;
     before(async () => {
       db = await testPostgres({ major });
-      const connector = new Connector({ dsn: db.dsn, logger: false });
+      connector = new Connector({ dsn: db.dsn, logger: false });
       connection = await connectForReading(connector);
     });
     after(async () => {
@@ -357,10 +358,13 @@ for (const major of testMajors(18, 17, 14, 10)) {
 
     /** What pgoutput sends for rows that were inserted since the slot was made. */
     async function published(slot: string, publication: string, oid: number) {
-      const { rows } = await connection.query(
+      // A session of its own: in 10, one that runs pgoutput often is out of slots for its callbacks.
+      const session = await connector.connect();
+      const { rows } = await session.query(
         `SELECT data FROM pg_catalog.pg_logical_slot_get_binary_changes('${slot}', NULL, NULL,
           'proto_version', '1', 'publication_names', '${publication}')`,
       );
+      await session.close();
       const decoder = new PgOutputDecoder();
       const inserts: Insert[] = [];
       let relation: Relation | null = null;
