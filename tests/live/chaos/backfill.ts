@@ -16,15 +16,24 @@ const PATIENCE_MS = 60_000;
 
 /** One round: a slot that is younger than its rows. */
 export function backfill(stage: Stage, seed: number): Promise<RoundResult> {
-  return play(stage, seed, true);
+  return play(stage, seed, { filled: true });
 }
 
 /** The same tables and writers without existing rows: the slot is made first. */
 export function stream(stage: Stage, seed: number): Promise<RoundResult> {
-  return play(stage, seed, false);
+  return play(stage, seed, { filled: false });
 }
 
-async function play(stage: Stage, seed: number, filled: boolean): Promise<RoundResult> {
+/** A round that must fail: existing rows are read without any care. */
+export function straw(stage: Stage, seed: number): Promise<RoundResult> {
+  return play(stage, seed, { filled: true, straw: true });
+}
+
+async function play(
+  stage: Stage,
+  seed: number,
+  { filled, straw = false }: { filled: boolean; straw?: boolean },
+): Promise<RoundResult> {
   const result: RoundResult = {
     faults: {},
     verdicts: [],
@@ -42,20 +51,25 @@ async function play(stage: Stage, seed: number, filled: boolean): Promise<RoundR
   const world = await BackfillWorld.create(stage.server, seed, { rows, keyless: !killed }, count);
   let subject: BackfillSubject | undefined;
   try {
-    const again = filled && random() < 0.25 ? [await readAgain(world)] : [];
-    subject = await BackfillSubject.create(world, { runtimes: stage.runtimes, chunkRows, again });
+    const again = filled && !straw && random() < 0.25 ? [await readAgain(world)] : [];
+    subject = await BackfillSubject.create(world, {
+      runtimes: stage.runtimes,
+      chunkRows,
+      again,
+      straw,
+    });
     result.runtimes.push(subject.runtime);
     await new Round(stage, world, subject, { killed, filled, count }).play();
     const verdict = await subject.finish();
     result.verdicts.push(verdict);
-    result.complaints.push(...verdict.complaints.map((text) => subject!.complaint(text)));
+    result.complaints.push(...verdict.complaints);
     if (again.length > 0) count("backfill on demand");
   } catch (error) {
-    const text = error instanceof Error ? `${error.stack}` : String(error);
-    result.complaints.push(subject?.complaint(text) ?? text);
+    result.complaints.push(error instanceof Error ? `${error.stack}` : String(error));
   } finally {
+    if (result.complaints.length > 0) result.complaints.unshift(`${subject?.description}`);
     await world.end().catch(() => {});
-    await subject?.remove(result.complaints.length > 0);
+    await subject?.remove(result.complaints.length > 0 && !straw);
     await world.remove();
   }
   return result;

@@ -8,6 +8,7 @@ import process from "node:process";
 import { type ChangeEvent, PgStream, type PgStreamOptions } from "../../../mod.ts";
 import { seededRandom } from "../../support/random.ts";
 import { sleep } from "../../support/streams.ts";
+import { strawRows, type StrawTable } from "./backfill_straw.ts";
 import { type BackfillEvent, digest, type LoggedRow } from "./backfill_model.ts";
 
 /** What a consumer is to do. */
@@ -21,6 +22,8 @@ export interface BackfillPlan {
   maxDelayMs: number;
   /** Tables that are read once more when all are read, and how much of them. */
   again: { table: string; options: { where?: string; keys?: string[] } }[];
+  /** Tables that are read without any care, to see that it is noticed; none: as it should be. */
+  straw: readonly StrawTable[];
 }
 
 /** What this version of the library may not have yet. */
@@ -71,6 +74,7 @@ async function watchProgress(stream: Backfilling): Promise<void> {
   say("streaming");
   await reached(() => (stream.status().backfill ?? null) === null);
   say("filled");
+  for await (const rows of strawRows(plan.options.dsn!, plan.straw, 20)) await handle(rows);
   for (const { table, options } of plan.again) await stream.backfill(table, options);
   say("done");
 }

@@ -17,6 +17,8 @@ import {
 } from "./backfill_model.ts";
 import { type Verdict, verdictOf } from "./oracle.ts";
 
+const MOST_OF_A_KIND = 4;
+
 /** What one process of a consumer was handed, in order. */
 export interface LifeLog {
   /** What the slot held for confirmed before. */
@@ -266,9 +268,8 @@ class Bench {
   }
 
   #say(kind: "misordered" | "wrong" | "unexplained" | "lost", text: string): void {
-    this.verdict[kind]++;
-    const { complaints } = this.verdict;
-    if (complaints.length < 12) complaints.push(kind === "lost" ? text : `${kind}: ${text}`);
+    if (this.verdict[kind]++ >= MOST_OF_A_KIND) return;
+    this.verdict.complaints.push(kind === "lost" ? text : `${kind}: ${text}`);
   }
 }
 

@@ -24,6 +24,8 @@ export interface BackfillSubjectOptions {
   chunkRows: number | null;
   /** What is read once more. */
   again: BackfillPlan["again"];
+  /** Whether they are read without any care. */
+  straw: boolean;
 }
 
 /** Make it with `create`, and leave it with `remove`. */
@@ -45,7 +47,8 @@ export class BackfillSubject {
   }
 
   private constructor(world: BackfillWorld, folder: string, options: BackfillSubjectOptions) {
-    const { runtimes, chunkRows, again } = options;
+    const { runtimes, again, straw } = options;
+    const chunkRows = straw ? null : options.chunkRows;
     const random = seededRandom(world.seed * 16 + 0x20000000);
     this.#world = world;
     this.#folder = folder;
@@ -70,6 +73,7 @@ export class BackfillSubject {
       seed: world.seed * 16,
       maxDelayMs: pick([0, 0, 1, 4], random),
       again,
+      straw: straw ? world.shapes : [],
     };
   }
 
@@ -142,17 +146,16 @@ export class BackfillSubject {
     return verdict;
   }
 
-  /** A complaint, with whom it is about. */
-  complaint(text: string): string {
+  /** Whom complaints are about. */
+  get description(): string {
     const { how, maxDelayMs, again, options } = this.#plan;
     const { dsn: _, slotName: __, ...others } = options;
     const tables = this.#world.shapes.map(({ table, key, identity, partitioned }) =>
       `${table}: ${key.name}, ${identity}${partitioned ? ", partitioned" : ""}`
     );
-    return `${text}\n  by ${this.runtime} ${
-      JSON.stringify({ how, maxDelayMs, again, ...others })
-    }` +
-      `\n  of ${tables.join("; ")}; logs in ${this.#folder}`;
+    return `seed ${this.#world.seed} on ${this.#world.server.major}, by ${this.runtime} ` +
+      `${JSON.stringify({ how, maxDelayMs, again, ...others })} of ${tables.join("; ")}; ` +
+      `${this.#lives.length} processes, logs in ${this.#folder}`;
   }
 
   /** Kills what still runs, and drops the slot. @param keep whether somebody will read the logs. */

@@ -38,7 +38,7 @@ export interface TableShape {
 }
 
 /** How a table is called in SQL. */
-export function nameOf(shape: TableShape): string {
+export function nameOf(shape: Pick<TableShape, "schema" | "table">): string {
   return quoteTableName(shape);
 }
 

@@ -18,8 +18,9 @@ export interface WorldOptions {
   keyless: boolean;
 }
 
-// As a walsender prints values: https://www.postgresql.org/docs/current/runtime-config-client.html
-const WIRE_TEXT = "SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = UTC; " +
+/** As a walsender prints values: https://www.postgresql.org/docs/current/runtime-config-client.html */
+export const WIRE_TEXT: string =
+  "SET DateStyle = ISO; SET IntervalStyle = postgres; SET TimeZone = UTC; " +
   "SET bytea_output = hex; SET extra_float_digits = 3";
 
 /** Make it with `create`, and leave it with `remove`. */
