@@ -14,7 +14,7 @@ import { parseArgs } from "node:util";
 import { RUNTIMES } from "../../support/run/runtimes.ts";
 import { type PostgresServer, startPostgres } from "../../support/servers/postgres.ts";
 import type { RoundResult } from "./round.ts";
-import { scenarios } from "./scenarios.ts";
+import { scenarios, servers } from "./scenarios.ts";
 import { addPart, nextSeed, Part, rounded } from "./results.ts";
 import { writeScoreboard } from "./scoreboard.ts";
 
@@ -37,10 +37,11 @@ async function play(
 ): Promise<boolean> {
   const scenario = scenarios[name]!;
   const part = await Part.begin(name, seeds[0]!);
-  const major = MAJORS[Math.floor(seeds[0]! / ROUNDS_OF_PART) % MAJORS.length]!;
+  const { majors, settings } = servers[name] ?? { majors: MAJORS, settings: {} };
+  const major = majors[Math.floor(seeds[0]! / ROUNDS_OF_PART) % majors.length]!;
   let server: PostgresServer | undefined;
   try {
-    server = await startPostgres({ major, lifetimeMs: SERVER_LIFETIME_MS });
+    server = await startPostgres({ major, settings, lifetimeMs: SERVER_LIFETIME_MS });
     const stage = { server, runtimes: RUNTIMES, ...LONG };
     for (const seed of seeds) {
       if (performance.now() > until) break;

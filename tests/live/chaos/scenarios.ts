@@ -1,5 +1,6 @@
 /** All scenarios, by name. */
 
+import { backfill, stream } from "./backfill.ts";
 import { cut } from "./cut.ts";
 import { faults } from "./faults.ts";
 import { kill } from "./kill.ts";
@@ -24,4 +25,12 @@ export const scenarios: Record<string, Scenario> = {
   memory,
   "fast-stop": fastStop,
   retention,
+  stream,
+  backfill,
+};
+
+/** What servers a scenario needs, where not any will do. */
+export const servers: Record<string, { majors: number[]; settings: Record<string, string> }> = {
+  stream: { majors: [18, 17, 14, 10], settings: { max_prepared_transactions: "20" } },
+  backfill: { majors: [18, 17, 14, 10], settings: { max_prepared_transactions: "20" } },
 };

@@ -13,6 +13,7 @@ const TARGETS: Record<string, Record<string, number>> = {
   cut: { "cut": 500 },
   faults: { "committed": 10_000_000 },
   signals: { "SIG": 1000 },
+  backfill: { "rounds": 500 },
 };
 
 /** What a figure may be at most: its 99th percentile, or its maximum where there are few. */
@@ -83,6 +84,7 @@ function scenarioRow(name: string, parts: PartLine[]): string[] {
       faults.set(fault, (faults.get(fault) ?? 0) + count);
     }
   }
+  const rounds = sum(parts.map(({ rounds }) => rounds));
   return [
     name,
     [...faults].map(([fault, count]) => `${number.format(count)} × ${fault}`).join(", "),
@@ -92,18 +94,18 @@ function scenarioRow(name: string, parts: PartLine[]): string[] {
     `${counts("wrong")}`,
     number.format(counts("duplicates") - counts("unexplained")),
     `${counts("unexplained")}`,
-    `${sum(parts.map(({ rounds }) => rounds))} (${sum(parts.map(({ failures }) => failures))})`,
+    `${rounds} (${sum(parts.map(({ failures }) => failures))})`,
     ranges(parts),
-    target(name, faults, counts("committed")),
+    target(name, new Map([...faults, ["committed", counts("committed")], ["rounds", rounds]])),
   ];
 }
 
-function target(name: string, faults: ReadonlyMap<string, number>, committed: number): string {
+function target(name: string, counts: ReadonlyMap<string, number>): string {
   const [[wanted, least] = []] = Object.entries(TARGETS[name] ?? {});
   if (wanted === undefined || least === undefined) return "";
-  const reached = wanted === "committed"
-    ? committed
-    : sum([...faults].filter(([fault]) => fault.startsWith(wanted)).map(([, count]) => count));
+  const reached = sum(
+    [...counts].filter(([what]) => what.startsWith(wanted)).map(([, count]) => count),
+  );
   return `${number.format(least)}: ${reached >= least ? "reached" : number.format(reached)}`;
 }
 
