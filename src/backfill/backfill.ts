@@ -287,7 +287,7 @@ export class Backfill {
       (signal) => this.#reader.read(wanted, startedAt, signal),
     );
     try {
-      if (!await this.#arrives(chunk.window)) return false;
+      if (!await this.#arrives(chunk.window, signal)) return false;
       const transaction = new TrackedTransaction(null);
       await this.#offer(job, chunk, transaction);
       queue.commit(transaction);
@@ -316,7 +316,7 @@ export class Backfill {
     );
     const transaction = new TrackedTransaction(null);
     const done = await this.#reader.readWhole(wanted, startedAt, signal, {
-      arrives: (window) => this.#arrives(window),
+      arrives: (window) => this.#arrives(window, signal),
       take: async (chunk) => {
         await this.#offer(job, chunk, transaction);
         progress.rows += chunk.events.length;
@@ -337,14 +337,19 @@ export class Backfill {
   }
 
   /** Waits until the stream has come to the window. @returns false where it has to be opened anew. */
-  async #arrives(window: Window): Promise<boolean> {
-    const { ask } = this.#options;
+  async #arrives(window: Window, signal: AbortSignal): Promise<boolean> {
+    const { ask, handOver } = this.#options;
+    // A stream that is told to stop comes nowhere.
+    const giveUp = () => handOver.abandon();
+    if (signal.aborted) giveUp();
+    signal.addEventListener("abort", giveUp);
     ask();
     const asking = setInterval(ask, ASK_MS);
     try {
       return await window.arrived && !window.spoilt;
     } finally {
       clearInterval(asking);
+      signal.removeEventListener("abort", giveUp);
     }
   }
 
@@ -370,11 +375,13 @@ export class Backfill {
   /** Waits until what was queued is handled. @returns false where the job was cancelled before. */
   async #handled(transaction: TrackedTransaction, signal: AbortSignal): Promise<boolean> {
     if (transaction.pending > 0 && !signal.aborted) {
-      await new Promise<void>((handled) => {
-        this.#waiting = { transaction, handled };
-        signal.addEventListener("abort", () => handled(), { once: true });
-      });
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const stop = () => resolve();
+      signal.addEventListener("abort", stop);
+      this.#waiting = { transaction, handled: resolve };
+      await promise;
       this.#waiting = null;
+      signal.removeEventListener("abort", stop);
     }
     return transaction.pending === 0 && !signal.aborted;
   }

@@ -275,6 +275,26 @@ describe("a backfill", () => {
     await table.remove();
   });
 
+  test("ends with its stream while a chunk waits for changes that nobody takes", async () => {
+    const table = await tableOf(10, { ...initial, maxQueueBytes: 1 });
+    const gate = new Gate();
+    const stream = table.stream().onChange(() => gate.pass());
+    await table.insertMany(11, 40);
+    const running = await started(stream);
+    await until("the handler to hang", () => gate.waiting > 0);
+    await until("a chunk to be read", async () => {
+      const [row] = await db.query<{ read: boolean }>(`SELECT count(*) > 0 AS read
+        FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'idle'
+          AND application_name = 'pgstream'`);
+      return row!.read;
+    });
+    const stopping = stream.stop({ timeoutMs: 50 });
+    await within("the stream to stop", stopping, 5000);
+    assertEquals(await running.ended, null);
+    gate.open();
+    await table.remove();
+  });
+
   test("outlives its connections: those that read, and that of the stream", async () => {
     const table = await tableOf(60, { ...initial, reconnect: { minDelayMs: 10, maxDelayMs: 50 } });
     const model = new StoreModel();
