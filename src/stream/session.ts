@@ -128,6 +128,7 @@ export class Session {
   /** Tells the server how far everything is handled. */
   confirm(): void {
     const { confirmed } = this.#options.frontier;
+    if (confirmed <= this.#stream.acknowledgedLsn) return;
     // It may have been received by an earlier connection, and come again on this one only later.
     this.#stream.noteReceived(confirmed);
     this.#stream.acknowledge(confirmed);
@@ -188,22 +189,20 @@ export class Session {
 
   async #read(signal: AbortSignal): Promise<void> {
     const { intake, queue, target } = this.#options;
-    for (;;) {
-      const messages = await this.#stream.read();
-      if (messages === null) {
-        if (signal.aborted) return;
-        throw serverStopped("stream-ended", "The server ended the stream");
-      }
-      for (const message of messages) {
-        if (message.type === "primaryKeepalive") {
-          intake.keepalive(message.walEnd);
-          if (!intake.insideTransaction && reached(message.walEnd, target())) return this.confirm();
+    const { message } = this.#stream;
+    do {
+      while (this.#stream.advance()) {
+        if (message.keepalive !== null) {
+          const { walEnd } = message.keepalive;
+          intake.keepalive(walEnd);
+          if (!intake.insideTransaction && reached(walEnd, target())) return this.confirm();
           continue;
         }
-        const decoded = this.#decoder.decode(message.data);
+        const { bytes, start, end } = message;
+        const decoded = this.#decoder.decodeAt(bytes, start, end);
         if (signal.aborted) {
           // All that is still wanted is the end of a transaction whose events are all handled.
-          if (decoded.type === "commit") intake.accept(decoded, message.data.length);
+          if (decoded.type === "commit") intake.accept(decoded, end - start);
           return;
         }
         if (decoded.type === "relation") {
@@ -215,14 +214,15 @@ export class Session {
           intake.keepalive(target()!);
           return this.confirm();
         } else {
-          intake.accept(decoded, message.data.length);
+          intake.accept(decoded, end - start);
         }
         const room = queue.room();
         if (room !== null) await this.#waitFor(room);
       }
       this.confirm();
       if (signal.aborted && !intake.insideTransaction) return;
-    }
+    } while (await this.#stream.more());
+    if (!signal.aborted) throw serverStopped("stream-ended", "The server ended the stream");
   }
 
   /** Not a race: that would leave something behind on the promise that stays, each time. */
