@@ -6,6 +6,7 @@ import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import type { CopyBoth } from "../wire/copy_both.ts";
+import type { Span } from "../wire/frames.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { ReplicationError } from "./errors.ts";
 import {
@@ -279,6 +280,14 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    */
   get message(): ReplicationMessageReader {
     return this.#message;
+  }
+
+  /**
+   * What the message at hand was read from.
+   * @internal
+   */
+  get payload(): Span {
+    return this.#copy.payload;
   }
 
   /**

@@ -369,7 +369,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       onGap: (gap) => tell(this.#gapListeners, "onGap", this.#logger, gap),
     }, { frontier, queue, intake: new Intake(queue, frontier) });
     const stopping = () => this.#status.become("stopping");
-    this.#status.begin(run, frontier, queue);
+    this.#status.begin(run, frontier);
     stop.signal.addEventListener("abort", stopping);
     this.#running = run.run(stop.signal, this.#patience)
       .then(() => this.#status.become("stopped"), (error) => {

@@ -12,6 +12,7 @@ import type { SystemIdentity } from "../replication/server.ts";
 import { readStart, type StreamStart } from "../replication/start.ts";
 import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
+import { Inbox } from "./inbox.ts";
 import { Patience } from "./patience.ts";
 import { WatchedRelations } from "./relations.ts";
 
@@ -40,6 +41,8 @@ export interface SessionOptions extends Pipeline {
   publicationName: string;
   tables: readonly TableName[];
   temporary: boolean;
+  /** What may wait, decoded and not. */
+  maxQueueBytes: number;
   /** Status updates in a row that the server may leave without an answer before it is looked at. */
   mostUnanswered: number;
   /** Decides where to start. */
@@ -52,6 +55,7 @@ export interface SessionOptions extends Pipeline {
 export class Session {
   readonly #options: SessionOptions;
   readonly #stream: ReplicationStream;
+  readonly #inbox: Inbox;
   readonly #decoder = new PgOutputDecoder();
   readonly #relations: WatchedRelations;
   /** Rejects what `follow` waits for. */
@@ -72,6 +76,7 @@ export class Session {
   ) {
     this.#options = options;
     this.#stream = stream;
+    this.#inbox = new Inbox(stream);
     this.#relations = new WatchedRelations(options.connector, start.tables);
     this.#mostUnanswered = options.mostUnanswered;
     this.#broken.promise.catch(() => {});
@@ -118,6 +123,11 @@ export class Session {
   /** The last position received. */
   get receivedLsn(): Lsn {
     return this.#stream.receivedLsn;
+  }
+
+  /** What it costs that messages wait to be decoded, in bytes. */
+  get waitingBytes(): number {
+    return this.#inbox.waitingBytes;
   }
 
   /** The position that the server was told. */
@@ -189,9 +199,10 @@ export class Session {
 
   async #read(signal: AbortSignal): Promise<void> {
     const { intake, queue, target } = this.#options;
-    const { message } = this.#stream;
+    const inbox = this.#inbox;
     do {
-      while (this.#stream.advance()) {
+      while (inbox.advance()) {
+        const { message } = inbox;
         if (message.keepalive !== null) {
           const { walEnd } = message.keepalive;
           intake.keepalive(walEnd);
@@ -221,18 +232,30 @@ export class Session {
       }
       this.confirm();
       if (signal.aborted && !intake.insideTransaction) return;
-    } while (await this.#stream.more());
-    if (!signal.aborted) throw serverStopped("stream-ended", "The server ended the stream");
+    } while (await inbox.more());
+    if (!signal.aborted) throw streamEnded();
   }
 
-  /** Not a race: that would leave something behind on the promise that stays, each time. */
+  /** Meanwhile what comes is read. Not a race: that would leave something behind on the promise that stays, each time. */
   async #waitFor(room: Promise<void>): Promise<void> {
+    void this.#readAhead();
     await new Promise<void>((resolve) => {
       this.#wakeReader = resolve;
       void room.then(resolve);
     });
     this.#wakeReader = null;
     this.#over.signal.throwIfAborted();
+  }
+
+  /** What is lost is lost now, and not when the handlers have come that far. */
+  async #readAhead(): Promise<void> {
+    const { queue, maxQueueBytes } = this.#options;
+    try {
+      const going = await this.#inbox.readAhead(maxQueueBytes - queue.queueBytes);
+      if (!going && !this.#enough.signal.aborted) this.break(streamEnded());
+    } catch (error) {
+      this.break(error);
+    }
   }
 
   /**
@@ -271,7 +294,8 @@ export class Session {
   /** It waits for all that it has sent to be confirmed, which may never come to pass. */
   async #letServerStop(): Promise<void> {
     const { queue } = this.#options;
-    await new Patience(SHUTDOWN_WAIT_MS).settled(queue.drained());
+    const handled = this.#inbox.emptied().then(() => queue.drained());
+    await new Patience(SHUTDOWN_WAIT_MS).settled(handled);
     this.confirm();
     await this.#stream.close();
     this.break(serverStopped("server-stopping", "The server is shutting down"));
@@ -280,6 +304,10 @@ export class Session {
 
 function reached(position: Lsn, target: Lsn | null): boolean {
   return target !== null && position >= target;
+}
+
+function streamEnded(): ReplicationError {
+  return serverStopped("stream-ended", "The server ended the stream");
 }
 
 function serverStopped(kind: string, message: string): ReplicationError {

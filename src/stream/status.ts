@@ -1,6 +1,5 @@
 /** What a stream tells of itself. LSNs are strings: a report survives `JSON.stringify`. */
 import type { ChangeEvent } from "../change.ts";
-import type { EventQueue } from "../delivery/event_queue.ts";
 import type { Frontier } from "../delivery/frontier.ts";
 import type { Logger } from "../logger.ts";
 import { formatLsn } from "../lsn.ts";
@@ -30,7 +29,7 @@ export interface StreamStatus {
   lagBytes: number;
   /** How long ago the oldest transaction was committed that is received but not handled; 0 where there is none. */
   lagSeconds: number;
-  /** Bytes that wait for the handler or are in its hands. */
+  /** What waits for the handler or is in its hands, in bytes of memory: what `maxQueueBytes` bounds. */
   queueBytes: number;
   /** Transactions with events that were handled. */
   transactions: number;
@@ -91,7 +90,7 @@ export class StatusBoard {
     reconnects: 0,
     lastError: null,
   };
-  #live: { run: StreamRun; frontier: Frontier; queue: EventQueue } | null = null;
+  #live: { run: StreamRun; frontier: Frontier } | null = null;
 
   /** @param logger is told where a listener throws */
   constructor(logger: Logger) {
@@ -110,8 +109,8 @@ export class StatusBoard {
   }
 
   /** A run begins. */
-  begin(run: StreamRun, frontier: Frontier, queue: EventQueue): void {
-    this.#live = { run, frontier, queue };
+  begin(run: StreamRun, frontier: Frontier): void {
+    this.#live = { run, frontier };
     this.#status.lastError = null;
     this.become("connecting");
   }
@@ -155,8 +154,8 @@ export class StatusBoard {
   read(): StreamStatus {
     const status = { ...this.#status, events: { ...this.#status.events } };
     if (this.#live === null) return status;
-    const { run, frontier, queue } = this.#live;
-    const { receivedLsn, handledLsn, confirmedLsn } = run.progress;
+    const { run, frontier } = this.#live;
+    const { receivedLsn, handledLsn, confirmedLsn, queueBytes } = run.progress;
     const oldest = frontier.oldestCommitTimeMs;
     return {
       ...status,
@@ -166,7 +165,7 @@ export class StatusBoard {
       lagBytes: receivedLsn > handledLsn ? Number(receivedLsn - handledLsn) : 0,
       // The clocks are two: the server's and this one.
       lagSeconds: oldest === null ? 0 : Math.max(0, Date.now() - oldest) / 1000,
-      queueBytes: queue.queueBytes,
+      queueBytes,
       transactions: status.transactions + frontier.transactions,
     };
   }
