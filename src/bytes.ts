@@ -20,13 +20,18 @@ const MAX_RUN_BYTES = 512;
 // Where Int64s are put together; a DataView for each reader would cost more than a short read.
 const int64 = new DataView(new ArrayBuffer(8));
 
+const NOTHING = new Uint8Array(0);
+
 /**
- * Reads from one `Uint8Array`, which it borrows and never changes. Each read moves the cursor and
- * throws a `RangeError` rather than look past the end; what it returns as bytes is a view.
+ * Reads from one `Uint8Array`, or a part of it, which it borrows and never changes. Each read moves the
+ * cursor and throws a `RangeError` rather than look past the end; what it returns as bytes is a view.
  */
 export class ByteReader {
-  readonly #bytes: Uint8Array;
+  #bytes: Uint8Array = NOTHING;
+  /** Where the first byte lies, the cursor, and the end, within `#bytes`. */
+  #start = 0;
   #offset = 0;
+  #end = 0;
   /** ASCII that was decoded ahead: the bytes from `#runStart` to `#runEnd`. */
   #run = "";
   #runStart = 0;
@@ -37,18 +42,42 @@ export class ByteReader {
    *
    * @param bytes borrowed: must not change while the reader, or a view it gave out, is in use.
    */
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array = NOTHING) {
     this.#bytes = bytes;
+    this.#end = bytes.length;
+  }
+
+  /**
+   * Begins anew at other bytes, so that many messages of a chunk need one reader and no views.
+   *
+   * @param bytes borrowed, as in the constructor; nothing before `start` or from `end` on is read.
+   * @throws {RangeError} where the part is not within the bytes.
+   */
+  aim(bytes: Uint8Array, start: number, end: number): void {
+    if (!(start >= 0 && start <= end && end <= bytes.length)) {
+      throw new RangeError(`Bytes ${start} to ${end} of ${bytes.length}`);
+    }
+    this.#bytes = bytes;
+    this.#start = start;
+    this.#offset = start;
+    this.#end = end;
+    this.#run = "";
+    this.#runEnd = 0;
+  }
+
+  /** Lets go of the bytes, for a reader that is kept: they may be many. */
+  release(): void {
+    this.aim(NOTHING, 0, 0);
   }
 
   /** Bytes before the cursor. */
   get offset(): number {
-    return this.#offset;
+    return this.#offset - this.#start;
   }
 
   /** Bytes that are still to be read. */
   get remaining(): number {
-    return this.#bytes.length - this.#offset;
+    return this.#end - this.#offset;
   }
 
   /** Byte1 or Int8, unsigned. */
@@ -89,6 +118,11 @@ export class ByteReader {
     return int64.getBigUint64(0);
   }
 
+  /** Passes over the next `length` bytes. */
+  skip(length: number): void {
+    this.#take(length);
+  }
+
   /** The next `length` bytes, as a view: a plain `Uint8Array`, also of a Node `Buffer`. */
   readBytes(length: number): Uint8Array {
     const start = this.#take(length);
@@ -112,7 +146,9 @@ export class ByteReader {
   /** The bytes of a String, as a view; its zero byte is consumed too. */
   readCStringBytes(): Uint8Array {
     const end = this.#bytes.indexOf(0, this.#offset);
-    if (end === -1) throw new RangeError(`String at byte ${this.#offset} has no end`);
+    if (end === -1 || end >= this.#end) {
+      throw new RangeError(`String at byte ${this.offset} has no end`);
+    }
     const bytes = this.readBytes(end - this.#offset);
     this.#take(1);
     return bytes;
@@ -121,14 +157,14 @@ export class ByteReader {
   /** Throws unless everything was read: bytes left over mean that they were misunderstood. */
   expectEnd(): void {
     if (this.remaining !== 0) {
-      throw new RangeError(`${this.remaining} bytes left over at byte ${this.#offset}`);
+      throw new RangeError(`${this.remaining} bytes left over at byte ${this.offset}`);
     }
   }
 
   /** Decodes what is ASCII from `start` on, other fields included, if that reaches to `wanted`. */
   #decodeRun(start: number, wanted: number): void {
     const bytes = this.#bytes;
-    const limit = Math.min(start + MAX_RUN_BYTES, bytes.length);
+    const limit = Math.min(start + MAX_RUN_BYTES, this.#end);
     let end = start;
     while (end < limit && bytes[end]! < 0x80) end++;
     if (end < wanted) return;
@@ -156,9 +192,9 @@ export class ByteReader {
 
   #take(length: number): number {
     const start = this.#offset;
-    if (!(length >= 0 && length <= this.#bytes.length - start)) {
+    if (!(length >= 0 && length <= this.#end - start)) {
       throw new RangeError(
-        `${length} bytes wanted at byte ${start}, ${this.#bytes.length - start} there`,
+        `${length} bytes wanted at byte ${this.offset}, ${this.remaining} there`,
       );
     }
     this.#offset = start + length;

@@ -2,7 +2,7 @@
 import type { ChangeEvent } from "../change.ts";
 import { Attempts, type AttemptsOptions, type GoOn, type Settle } from "./attempts.ts";
 import type { EventTable } from "./event_builder.ts";
-import { EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
+import { DECODED_BYTES, EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
 import { type BatchLimits, type HandlerContext, isThenable } from "./handler.ts";
 import { type Item, Lane } from "./lane.ts";
@@ -10,6 +10,10 @@ import type { LanePlan } from "./lane_plan.ts";
 
 /** Timers, status updates among them, run at least this often, however quick the handler is. */
 const LONGEST_TURN_MS = 20;
+/** What events that wait cost a process, as a multiple of their bytes: a collector's slack comes on top. */
+const HEAP_COST = 4;
+/** Events that a lane wants to choose from, however large they are: its share may come late. */
+const EVENTS_PER_LANE = 16;
 /** Transactions that wait for one before them to be finished, which hold memory though no event. */
 const MOST_UNCONFIRMED = 50_000;
 
@@ -21,7 +25,7 @@ export interface DeliveryOptions extends AttemptsOptions {
   lanes: LanePlan;
   /** How batches are gathered; null: each event alone. */
   batch: BatchLimits | null;
-  /** The producer waits while more than this is held. */
+  /** The producer waits while more than this is held, or enough to go on with. */
   maxQueueBytes: number;
   /** Called for each event that is done. @param skipped true where it was given up */
   onSettled: (event: ChangeEvent, skipped: boolean) => void;
@@ -36,6 +40,10 @@ export class Delivery implements EventQueue {
   readonly #options: Required<DeliveryOptions>;
   readonly #attempts: Attempts;
   readonly #lanes: readonly Lane[];
+  /** Made ahead, beyond which more would not help. */
+  readonly #enoughBytes: number;
+  /** With fewer, batches would not get full, or lanes would have nothing to do. */
+  readonly #wantedItems: number;
   #bytes = 0;
   /** Items in all lanes; one that several lanes share counts once. */
   #items = 0;
@@ -55,6 +63,12 @@ export class Delivery implements EventQueue {
     this.#options = { now: () => performance.now(), ...options };
     this.#attempts = new Attempts(options);
     this.#lanes = Array.from({ length: options.lanes.count }, () => new Lane());
+    const { maxQueueBytes, lanes } = options;
+    // One lane that is slow must not stop the others: what they look for may be far behind what it holds.
+    const farAhead = lanes.count === 1 ? 0 : maxQueueBytes / HEAP_COST;
+    this.#enoughBytes = Math.max(Math.min(DECODED_BYTES, maxQueueBytes), farAhead);
+    this.#wantedItems = options.lanes.count *
+      Math.max(EVENTS_PER_LANE, options.batch?.maxEvents ?? 0);
   }
 
   get queueBytes(): number {
@@ -177,8 +191,15 @@ export class Delivery implements EventQueue {
     const { maxQueueBytes, frontier } = this.#options;
     return this.#ended ||
       (this.#bytes <= maxQueueBytes &&
+        (this.#bytes <= this.#enoughBytes || this.#items < this.#wantedItems) &&
         // With nothing in the lanes, what is unfinished waits for the server.
         (frontier.unfinished < MOST_UNCONFIRMED || this.#items === 0));
+  }
+
+  /** False where the producer, woken now, would be stopped again at once, event after event. */
+  get #runsLow(): boolean {
+    const slack = this.#enoughBytes < DECODED_BYTES ? 0 : DECODED_BYTES / 2;
+    return this.#bytes <= this.#enoughBytes - slack || this.#items < this.#wantedItems;
   }
 
   #meet(item: Item, lanes: readonly Lane[]): void {
@@ -302,7 +323,7 @@ export class Delivery implements EventQueue {
       onSettled(event, skipped);
     }
     onProgress();
-    if (this.#room !== null && this.#hasRoom) this.#giveRoom();
+    if (this.#room !== null && this.#hasRoom && this.#runsLow) this.#giveRoom();
     if (this.#items === 0) {
       this.#drained?.resolve();
       this.#drained = null;

@@ -1,6 +1,6 @@
 /** Events by transaction, for a consumer that pulls them and says itself when they are handled. */
 import type { ChangeEvent } from "../change.ts";
-import { EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
+import { DECODED_BYTES, EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
 
 /** What a part holds before another one is begun, as a share of what the queue may hold. */
@@ -27,7 +27,7 @@ interface OpenPart {
 export interface TransactionQueueOptions {
   /** Learns of what is acknowledged. */
   frontier: Frontier;
-  /** The producer waits while more than this is queued. What is handed over does not count any more. */
+  /** The producer waits while more than this is queued, or enough to go on with. What is handed over does not count any more. */
   maxQueueBytes: number;
   /** Called for each event that is acknowledged. */
   onSettled: (event: ChangeEvent) => void;
@@ -155,7 +155,8 @@ export class TransactionQueue implements EventQueue {
 
   /** The first event after a part that was closed is let in, or nobody would ever see that it is the next. */
   get #hasRoom(): boolean {
-    return this.#ended || this.#closed.length === 0 || this.#bytes <= this.#options.maxQueueBytes;
+    return this.#ended || this.#closed.length === 0 ||
+      this.#bytes <= Math.min(DECODED_BYTES, this.#options.maxQueueBytes);
   }
 
   #acknowledger(events: readonly ChangeEvent[], transaction: TrackedTransaction): () => void {

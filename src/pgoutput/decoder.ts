@@ -62,6 +62,7 @@ export function newEmptyRow(): new () => Row {
  */
 export class PgOutputDecoder {
   readonly #tables = new Map<number, Table>();
+  readonly #reader = new ByteReader();
   /** Of the row that was read last. */
   #unchanged = NOTHING_UNCHANGED;
 
@@ -74,8 +75,17 @@ export class PgOutputDecoder {
    * decoder is then as it was before.
    */
   decode(bytes: Uint8Array): PgOutputMessage {
-    const reader = new ByteReader(bytes);
+    return this.decodeAt(bytes, 0, bytes.length);
+  }
+
+  /**
+   * `decode` of a message where it lies, from `start` to `end`: no view is made for it.
+   * @internal
+   */
+  decodeAt(bytes: Uint8Array, start: number, end: number): PgOutputMessage {
+    const reader = this.#reader;
     try {
+      reader.aim(bytes, start, end);
       const message = this.#readMessage(reader);
       reader.expectEnd();
       if (message.type === "relation") {
@@ -85,12 +95,14 @@ export class PgOutputDecoder {
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       throw new DecodeError(error.message, {
-        messageType: bytes.length === 0 ? null : String.fromCharCode(bytes[0]!),
+        messageType: start === end ? null : String.fromCharCode(bytes[start]!),
         offset: reader.offset,
         hint: "Pass every message of a connection from its start, whole and once, as pgoutput " +
           "sends them with proto_version 1; call reset() for a new connection",
         cause: error,
       });
+    } finally {
+      reader.release();
     }
   }
 

@@ -6,12 +6,14 @@ import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import type { CopyBoth } from "../wire/copy_both.ts";
+import type { Span } from "../wire/frames.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { ReplicationError } from "./errors.ts";
 import {
-  decodeReplicationMessage,
   encodeStandbyStatusUpdate,
+  type PrimaryKeepalive,
   type ReplicationMessage,
+  ReplicationMessageReader,
   type XLogData,
 } from "./messages.ts";
 import { type Backend, readBackend } from "./liveness.ts";
@@ -110,8 +112,12 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   readonly #backend: Backend;
   readonly #interval: ReturnType<typeof setInterval>;
   readonly #shutdownSigns: ShutdownSigns;
+  readonly #message = new ReplicationMessageReader();
   #soon: ReturnType<typeof setTimeout> | undefined;
   #receivedLsn: Lsn;
+  /** The highest position of data since `#receivedLsn` was set, in halves: a `bigint` for each row would cost. */
+  #dataHigh = 0;
+  #dataLow = 0;
   #acknowledgedLsn: Lsn;
   /** By a clock that nobody sets back. */
   #lastStatusAt = -Infinity;
@@ -216,6 +222,8 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
 
   /** The last position received, by data or by a keepalive. */
   get receivedLsn(): Lsn {
+    const lsn = BigInt(this.#dataHigh) << 32n | BigInt(this.#dataLow);
+    if (lsn > this.#receivedLsn) this.#receivedLsn = lsn;
     return this.#receivedLsn;
   }
 
@@ -239,26 +247,68 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    * @throws {PublicationError} of kind `publication-missing`, `PostgresError`, `TransportError`, …
    */
   async read(): Promise<readonly ReplicationMessage[] | null> {
-    this.#reading = true;
-    const payloads = await this.#copy.read().catch((error) => {
-      // What close() does to the connection is no failure.
-      if (this.#ending !== undefined) return null;
-      throw this.#explain(error);
-    }).finally(() => this.#reading = false);
-    if (payloads === null) return null;
-    const messages: ReplicationMessage[] = [];
-    let stopping = false;
-    for (const payload of payloads) {
-      const message = decodeReplicationMessage(payload);
-      messages.push(message);
-      this.noteReceived(message.type === "xLogData" ? message.walStart : message.walEnd);
-      // Answered after the caller had its turn: the position that this very keepalive brings is
-      // what a server that shuts down waits for.
-      if (message.type === "primaryKeepalive" && message.replyRequested) this.#sendSoon();
-      if (this.#shutdownSigns.received(message)) stopping = true;
+    do {
+      const messages: ReplicationMessage[] = [];
+      while (this.advance()) messages.push(this.#message.message);
+      if (messages.length > 0) return messages;
+    } while (await this.more());
+    return null;
+  }
+
+  /**
+   * Goes on to the next message that has arrived. It is at hand until the next call, and until anything
+   * is waited for.
+   *
+   * @returns false where none has, or the stream has ended: then `more()`.
+   * @internal
+   */
+  advance(): boolean {
+    const copy = this.#copy;
+    const message = this.#message;
+    if (!copy.advance()) {
+      message.release();
+      return false;
     }
-    if (stopping) this.#options.onServerStopping?.();
-    return messages;
+    const { bytes, start, end } = copy.payload;
+    message.read(bytes, start, end);
+    if (message.keepalive !== null) this.#noteKeepalive(message.keepalive);
+    else this.#noteData(message.walStartHigh, message.walStartLow);
+    return true;
+  }
+
+  /**
+   * The message at hand.
+   * @internal
+   */
+  get message(): ReplicationMessageReader {
+    return this.#message;
+  }
+
+  /**
+   * What the message at hand was read from.
+   * @internal
+   */
+  get payload(): Span {
+    return this.#copy.payload;
+  }
+
+  /**
+   * Waits until more has arrived; false when the stream has ended. Only when `advance()` has given false.
+   *
+   * @throws as `read()`
+   * @internal
+   */
+  async more(): Promise<boolean> {
+    this.#reading = true;
+    try {
+      return await this.#copy.more();
+    } catch (error) {
+      // What close() does to the connection is no failure.
+      if (this.#ending !== undefined) return false;
+      throw this.#explain(error);
+    } finally {
+      this.#reading = false;
+    }
   }
 
   /**
@@ -267,7 +317,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    * @internal
    */
   noteReceived(lsn: Lsn): void {
-    if (lsn > this.#receivedLsn) this.#receivedLsn = lsn;
+    if (lsn > this.receivedLsn) this.#receivedLsn = lsn;
   }
 
   /**
@@ -280,9 +330,9 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   acknowledge(lsn: Lsn | string): void {
     const position = toLsn(lsn);
     if (position <= this.#acknowledgedLsn) return;
-    if (position > this.#receivedLsn) {
+    if (position > this.receivedLsn) {
       throw new ReplicationError(
-        `Cannot acknowledge ${formatLsn(position)}: received is ${formatLsn(this.#receivedLsn)}`,
+        `Cannot acknowledge ${formatLsn(position)}: received is ${formatLsn(this.receivedLsn)}`,
         { kind: "lsn-not-received", hint: "Acknowledge the endLsn of a Commit that was read." },
       );
     }
@@ -342,6 +392,22 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     }
   }
 
+  #noteData(high: number, low: number): void {
+    if (high > this.#dataHigh || (high === this.#dataHigh && low > this.#dataLow)) {
+      this.#dataHigh = high;
+      this.#dataLow = low;
+    }
+    this.#shutdownSigns.receivedData();
+  }
+
+  #noteKeepalive(keepalive: PrimaryKeepalive): void {
+    this.noteReceived(keepalive.walEnd);
+    // Answered after the caller had its turn: the position that this very keepalive brings is what a
+    // server that shuts down waits for.
+    if (keepalive.replyRequested) this.#sendSoon();
+    if (this.#shutdownSigns.received(keepalive)) this.#options.onServerStopping?.();
+  }
+
   /** Up to PostgreSQL 17 a publication that is not there ends the stream. */
   #explain(error: unknown): unknown {
     if (!(error instanceof PostgresError) || error.code !== "42704") return error;
@@ -379,9 +445,10 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     this.#lastStatusAt = performance.now();
     const replyRequested = this.#replyWanted;
     this.#replyWanted = false;
-    this.#shutdownSigns.sent(this.#receivedLsn);
+    const writtenLsn = this.receivedLsn;
+    this.#shutdownSigns.sent(writtenLsn);
     await this.#copy.write(encodeStandbyStatusUpdate({
-      writtenLsn: this.#receivedLsn,
+      writtenLsn,
       flushedLsn: this.#acknowledgedLsn,
       clockMs: Date.now(),
       replyRequested,

@@ -1,6 +1,6 @@
 /** How a client can tell that its server shuts down: nothing in the protocol says so. */
 import type { Lsn } from "../lsn.ts";
-import type { ReplicationMessage } from "./messages.ts";
+import type { PrimaryKeepalive } from "./messages.ts";
 
 /** Requests in a row that make a burst. */
 const BURST = 3;
@@ -37,12 +37,13 @@ export class ShutdownSigns {
     this.#told = true;
   }
 
-  /** A message came. @returns true once, at the request that makes it a burst. */
-  received(message: ReplicationMessage): boolean {
-    if (message.type === "xLogData") {
-      this.#requests = 0;
-      return false;
-    }
+  /** XLogData came. */
+  receivedData(): void {
+    this.#requests = 0;
+  }
+
+  /** A keepalive came. @returns true once, at the request that makes it a burst. */
+  received(message: PrimaryKeepalive): boolean {
     if (!message.replyRequested) return false;
     // The server's own clock: how late we read, or were woken, does not matter.
     const soon = message.sendTimeUs - this.#lastTimeUs < this.#longestGapUs;

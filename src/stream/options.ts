@@ -54,7 +54,12 @@ export interface PgStreamOptions {
    * return both.
    */
   key?: LaneKey;
-  /** The socket is held back while more than this is queued for the handler. Default: 8 MiB. */
+  /**
+   * The socket is held back while what waits for the handler takes more memory than this. Most of it
+   * waits as the bytes that came, and counts twice: they are copied. Only as many events are made ahead as
+   * a handler, its batches and its lanes can use; with `concurrency` a quarter of this in bytes. Default: 8 MiB,
+   * with which a process with one slow handler takes less than 64 MB more than an idle one.
+   */
   maxQueueBytes?: number;
   /**
    * How a handler that fails is tried again: `attempts` in all, default 5; the first wait is

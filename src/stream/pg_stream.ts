@@ -413,7 +413,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       backfill,
     );
     const stopping = () => this.#status.become("stopping");
-    this.#status.begin(run, frontier, queue, backfill);
+    this.#status.begin(run, frontier, backfill);
     this.#backfill = backfill;
     stop.signal.addEventListener("abort", stopping);
     this.#running = run.run(stop.signal, this.#patience)

@@ -40,6 +40,8 @@ export interface RunOptions {
   tables: readonly TableName[];
   temporary: boolean;
   failover: boolean;
+  /** What may wait for the handlers. */
+  maxQueueBytes: number;
   /** Null: a lost connection ends the stream. */
   reconnect: RetryLimits | null;
   onSlotLost: "error" | "recreate";
@@ -98,10 +100,11 @@ export class StreamRun {
     this.#known = options.known;
   }
 
-  /** Positions as they are now. */
-  get progress(): { receivedLsn: Lsn; handledLsn: Lsn; confirmedLsn: Lsn } {
+  /** Positions as they are now, and what waits for the handlers, decoded or not. */
+  get progress(): { receivedLsn: Lsn; handledLsn: Lsn; confirmedLsn: Lsn; queueBytes: number } {
     this.#note();
     return {
+      queueBytes: this.#pipeline.queue.queueBytes + (this.#session?.waitingBytes ?? 0),
       receivedLsn: this.#receivedLsn,
       handledLsn: this.#pipeline.frontier.confirmed,
       confirmedLsn: this.#confirmedLsn,
@@ -337,6 +340,7 @@ export class StreamRun {
       publicationName: this.#options.publicationName,
       tables: this.#options.tables,
       temporary: this.#options.temporary,
+      maxQueueBytes: this.#options.maxQueueBytes,
       mostUnanswered: MOST_UNANSWERED * 2 ** this.#silences,
       catchUp: this.#options.catchUp,
       target: () => this.#backfill.idle ? this.#target : null,

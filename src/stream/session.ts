@@ -13,6 +13,7 @@ import type { SystemIdentity } from "../replication/server.ts";
 import { readStart, type StreamStart } from "../replication/start.ts";
 import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
+import { Inbox } from "./inbox.ts";
 import { Patience } from "./patience.ts";
 import { WatchedRelations } from "./relations.ts";
 
@@ -42,6 +43,8 @@ export interface SessionOptions extends Pipeline {
   publicationName: string;
   tables: readonly TableName[];
   temporary: boolean;
+  /** What may wait, decoded and not. */
+  maxQueueBytes: number;
   /** Status updates in a row that the server may leave without an answer before it is looked at. */
   mostUnanswered: number;
   /** Decides where to start. */
@@ -56,6 +59,7 @@ export interface SessionOptions extends Pipeline {
 export class Session {
   readonly #options: SessionOptions;
   readonly #stream: ReplicationStream;
+  readonly #inbox: Inbox;
   readonly #decoder = new PgOutputDecoder();
   readonly #relations: WatchedRelations;
   /** Rejects what `follow` waits for. */
@@ -76,6 +80,7 @@ export class Session {
   ) {
     this.#options = options;
     this.#stream = stream;
+    this.#inbox = new Inbox(stream);
     this.#relations = new WatchedRelations(options.connector, start.tables);
     this.#mostUnanswered = options.mostUnanswered;
     this.#broken.promise.catch(() => {});
@@ -124,6 +129,11 @@ export class Session {
     return this.#stream.receivedLsn;
   }
 
+  /** What it costs that messages wait to be decoded, in bytes. */
+  get waitingBytes(): number {
+    return this.#inbox.waitingBytes;
+  }
+
   /** The position that the server was told. */
   get confirmedLsn(): Lsn {
     return this.#stream.acknowledgedLsn;
@@ -137,6 +147,7 @@ export class Session {
   /** Tells the server how far everything is handled. */
   confirm(): void {
     const { confirmed } = this.#options.frontier;
+    if (confirmed <= this.#stream.acknowledgedLsn) return;
     // It may have been received by an earlier connection, and come again on this one only later.
     this.#stream.noteReceived(confirmed);
     this.#stream.acknowledge(confirmed);
@@ -195,23 +206,22 @@ export class Session {
 
   async #read(signal: AbortSignal): Promise<void> {
     const { intake, queue, handOut, target } = this.#options;
-    for (;;) {
-      const messages = await this.#stream.read();
-      if (messages === null) {
-        if (signal.aborted) return;
-        throw serverStopped("stream-ended", "The server ended the stream");
-      }
-      for (const message of messages) {
-        if (message.type === "primaryKeepalive") {
-          intake.keepalive(message.walEnd);
-          if (!intake.insideTransaction) handOut.reached(message.walEnd);
-          if (!intake.insideTransaction && reached(message.walEnd, target())) return this.confirm();
+    const inbox = this.#inbox;
+    do {
+      while (inbox.advance()) {
+        const { message } = inbox;
+        if (message.keepalive !== null) {
+          const { walEnd } = message.keepalive;
+          intake.keepalive(walEnd);
+          if (!intake.insideTransaction) handOut.reached(walEnd);
+          if (!intake.insideTransaction && reached(walEnd, target())) return this.confirm();
           continue;
         }
-        const decoded = this.#decoder.decode(message.data);
+        const { bytes, start, end } = message;
+        const decoded = this.#decoder.decodeAt(bytes, start, end);
         if (signal.aborted) {
           // All that is still wanted is the end of a transaction whose events are all handled.
-          if (decoded.type === "commit") intake.accept(decoded, message.data.length);
+          if (decoded.type === "commit") intake.accept(decoded, end - start);
           return;
         }
         if (decoded.type === "relation") {
@@ -224,14 +234,15 @@ export class Session {
           return this.confirm();
         } else {
           if (decoded.type === "begin") await this.#waitAtGate(decoded.finalLsn);
-          intake.accept(decoded, message.data.length);
+          intake.accept(decoded, end - start);
         }
         const room = queue.room();
         if (room !== null) await this.#waitFor(room);
       }
       this.confirm();
       if (signal.aborted && !intake.insideTransaction) return;
-    }
+    } while (await inbox.more());
+    if (!signal.aborted) throw streamEnded();
   }
 
   /** Rows that were read beside the stream take their place between two transactions. */
@@ -242,14 +253,26 @@ export class Session {
     }
   }
 
-  /** Not a race: that would leave something behind on the promise that stays, each time. */
+  /** Meanwhile what comes is read. Not a race: that would leave something behind on the promise that stays, each time. */
   async #waitFor(room: Promise<void>): Promise<void> {
+    void this.#readAhead();
     await new Promise<void>((resolve) => {
       this.#wakeReader = resolve;
       void room.then(resolve);
     });
     this.#wakeReader = null;
     this.#over.signal.throwIfAborted();
+  }
+
+  /** What is lost is lost now, and not when the handlers have come that far. */
+  async #readAhead(): Promise<void> {
+    const { queue, maxQueueBytes } = this.#options;
+    try {
+      const going = await this.#inbox.readAhead(maxQueueBytes - queue.queueBytes);
+      if (!going && !this.#enough.signal.aborted) this.break(streamEnded());
+    } catch (error) {
+      this.break(error);
+    }
   }
 
   /**
@@ -288,7 +311,8 @@ export class Session {
   /** It waits for all that it has sent to be confirmed, which may never come to pass. */
   async #letServerStop(): Promise<void> {
     const { queue } = this.#options;
-    await new Patience(SHUTDOWN_WAIT_MS).settled(queue.drained());
+    const handled = this.#inbox.emptied().then(() => queue.drained());
+    await new Patience(SHUTDOWN_WAIT_MS).settled(handled);
     this.confirm();
     await this.#stream.close();
     this.break(serverStopped("server-stopping", "The server is shutting down"));
@@ -297,6 +321,10 @@ export class Session {
 
 function reached(position: Lsn, target: Lsn | null): boolean {
   return target !== null && position >= target;
+}
+
+function streamEnded(): ReplicationError {
+  return serverStopped("stream-ended", "The server ended the stream");
 }
 
 function serverStopped(kind: string, message: string): ReplicationError {

@@ -2,7 +2,6 @@
 import type { Backfill } from "../backfill/backfill.ts";
 import type { BackfillStatus } from "../backfill/job.ts";
 import type { ChangeEvent } from "../change.ts";
-import type { EventQueue } from "../delivery/event_queue.ts";
 import type { Frontier } from "../delivery/frontier.ts";
 import type { Logger } from "../logger.ts";
 import { formatLsn } from "../lsn.ts";
@@ -32,7 +31,7 @@ export interface StreamStatus {
   lagBytes: number;
   /** How long ago the oldest transaction was committed that is received but not handled; 0 where there is none. */
   lagSeconds: number;
-  /** Bytes that wait for the handler or are in its hands. */
+  /** What waits for the handler or is in its hands, in bytes of memory: what `maxQueueBytes` bounds. */
   queueBytes: number;
   /** Transactions with events that were handled. */
   transactions: number;
@@ -80,7 +79,6 @@ export function tell<Arguments extends unknown[]>(
 interface Live {
   run: StreamRun;
   frontier: Frontier;
-  queue: EventQueue;
   backfill: Backfill;
 }
 
@@ -123,8 +121,8 @@ export class StatusBoard {
   }
 
   /** A run begins. */
-  begin(run: StreamRun, frontier: Frontier, queue: EventQueue, backfill: Backfill): void {
-    this.#live = { run, frontier, queue, backfill };
+  begin(run: StreamRun, frontier: Frontier, backfill: Backfill): void {
+    this.#live = { run, frontier, backfill };
     this.#status.lastError = null;
     this.become("connecting");
   }
@@ -168,8 +166,8 @@ export class StatusBoard {
   read(): StreamStatus {
     const status = { ...this.#status, events: { ...this.#status.events } };
     if (this.#live === null) return status;
-    const { run, frontier, queue, backfill } = this.#live;
-    const { receivedLsn, handledLsn, confirmedLsn } = run.progress;
+    const { run, frontier, backfill } = this.#live;
+    const { receivedLsn, handledLsn, confirmedLsn, queueBytes } = run.progress;
     const oldest = frontier.oldestCommitTimeMs;
     return {
       ...status,
@@ -179,7 +177,7 @@ export class StatusBoard {
       lagBytes: receivedLsn > handledLsn ? Number(receivedLsn - handledLsn) : 0,
       // The clocks are two: the server's and this one.
       lagSeconds: oldest === null ? 0 : Math.max(0, Date.now() - oldest) / 1000,
-      queueBytes: queue.queueBytes,
+      queueBytes,
       transactions: status.transactions + frontier.transactions,
       backfill: backfill.status,
     };

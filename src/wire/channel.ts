@@ -36,18 +36,21 @@ export class Channel {
   }
 
   /**
-   * The next message that has arrived whole, or null: then `fill()`. Notices, changed parameters
-   * and notifications are dealt with here and never returned.
+   * Goes on to the next message that has arrived whole; false where none has: then `fill()`. It is at
+   * hand in `frames`. Notices, changed parameters and notifications are dealt with here.
    */
-  take(): Frame | null {
+  advance(): boolean {
     try {
-      for (;;) {
-        const frame = this.frames.take();
-        if (frame === null || !this.#absorb(frame)) return frame;
-      }
+      while (this.frames.advance()) if (!this.#absorb()) return true;
+      return false;
     } catch (error) {
       throw this.fail(error);
     }
+  }
+
+  /** The next message that has arrived whole, as an object, or null: then `fill()`. */
+  take(): Frame | null {
+    return this.advance() ? this.frames.frame : null;
   }
 
   /** All that has arrived, parts of messages included: what grows is alive. */
@@ -164,18 +167,19 @@ export class Channel {
     this.frames.push(chunk);
   }
 
-  #absorb(frame: Frame): boolean {
-    switch (frame.type) {
+  #absorb(): boolean {
+    const { frames } = this;
+    switch (frames.type) {
       case MessageType.NoticeResponse:
-        this.#onNotice(decodeServerMessage(frame.body));
+        this.#onNotice(decodeServerMessage(frames.frame.body));
         return true;
       case MessageType.ParameterStatus: {
-        const { name, value } = decodeParameterStatus(frame.body);
+        const { name, value } = decodeParameterStatus(frames.frame.body);
         this.parameters.set(name, value);
         return true;
       }
       case MessageType.NotificationResponse:
-        decodeNotification(frame.body);
+        decodeNotification(frames.frame.body);
         return true;
       default:
         return false;

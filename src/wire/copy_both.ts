@@ -4,7 +4,7 @@
  */
 import { decodeCommandComplete, decodeEmpty } from "./backend.ts";
 import { WireError } from "./errors.ts";
-import { type Frame, MessageType } from "./frames.ts";
+import { type Frame, MessageType, type Span } from "./frames.ts";
 import { encodeCopyData, encodeCopyDone } from "./frontend.ts";
 import type { Channel } from "./channel.ts";
 
@@ -15,14 +15,14 @@ export interface CopyEnd {
 }
 
 /**
- * A running CopyBoth. It holds its connection until `end()`, or until a read rejects.
+ * A running CopyBoth. It holds its connection until `end()`, or until `more()` rejects.
  *
  * @example
  * ```ts
- * async function follow(copy: CopyBoth, handle: (payload: Uint8Array) => void): Promise<void> {
- *   for (let batch = await copy.read(); batch !== null; batch = await copy.read()) {
- *     for (const payload of batch) handle(payload);
- *   }
+ * async function follow(copy: CopyBoth, handle: (payload: Span) => void): Promise<void> {
+ *   do {
+ *     while (copy.advance()) handle(copy.payload);
+ *   } while (await copy.more());
  *   await copy.end({ timeoutMs: 1000 });
  * }
  * ```
@@ -49,27 +49,42 @@ export class CopyBoth {
     return this.#channel.receivedBytes;
   }
 
+  /** Where the payload at hand lies. */
+  get payload(): Span {
+    return this.#channel.frames;
+  }
+
   /**
-   * All payloads of CopyData that have arrived already, at least one, in order: views of the chunks
-   * that they came in, which are never overwritten. Null when the server has ended the copy, or
-   * `end()` was called.
+   * Goes on to the payload of the next CopyData that has arrived whole. It is at hand until the next
+   * call, and until anything is waited for: `end()` may take what comes next.
    *
-   * @throws {PostgresError} what the server reports; the connection may then be used again.
-   * @throws {WireError} `"connection-lost"`, `"connection-busy"` while another read is pending.
+   * @returns false where none has, or the copy is over: then `more()`.
    */
-  async read(): Promise<readonly Uint8Array[] | null> {
+  advance(): boolean {
+    if (this.#over || this.#held !== null || !this.#channel.advance()) return false;
+    const { frames } = this.#channel;
+    if (frames.type === MessageType.CopyData) return true;
+    this.#held = frames.frame;
+    return false;
+  }
+
+  /**
+   * Waits until more has arrived. Only when `advance()` has given false.
+   *
+   * @returns false when the server has ended the copy, or `end()` was called.
+   * @throws {PostgresError} what the server reports; the connection may then be used again.
+   * @throws {WireError} `"connection-lost"`, `"connection-busy"` while another call waits.
+   */
+  async more(): Promise<boolean> {
     if (this.#reading) {
       throw new WireError("Cannot read the copy: a read is pending", { kind: "connection-busy" });
     }
+    if (this.#over) return false;
     this.#reading = true;
     try {
-      while (!this.#over) {
-        const payloads = this.#takePayloads();
-        if (payloads !== null) return payloads;
-        if (this.#held !== null) await this.#handleHeld(this.#held);
-        else await this.#channel.fill();
-      }
-      return null;
+      if (this.#held !== null) await this.#handleHeld(this.#held);
+      else await this.#channel.fill();
+      return !this.#over;
     } finally {
       this.#reading = false;
     }
@@ -93,26 +108,11 @@ export class CopyBoth {
   /**
    * Ends the copy: sends CopyDone, or answers the server's, and drops what still comes: in the
    * middle of a large transaction the server sends all of the rest first. Where that takes longer
-   * than `timeoutMs`, the connection is closed; else it may be used again. A pending read resolves
-   * to null. Never rejects; a second call gets the first one's answer.
+   * than `timeoutMs`, the connection is closed; else it may be used again. A pending `more()` resolves
+   * to false. Never rejects; a second call gets the first one's answer.
    */
   end({ timeoutMs }: { timeoutMs: number }): Promise<CopyEnd> {
     return this.#ending ??= this.#end(timeoutMs);
-  }
-
-  #takePayloads(): readonly Uint8Array[] | null {
-    if (this.#held !== null) return null;
-    const payloads: Uint8Array[] = [];
-    for (;;) {
-      const frame = this.#channel.take();
-      if (frame === null) break;
-      if (frame.type !== MessageType.CopyData) {
-        this.#held = frame;
-        break;
-      }
-      payloads.push(frame.body);
-    }
-    return payloads.length > 0 ? payloads : null;
   }
 
   async #handleHeld(frame: Frame): Promise<void> {
@@ -141,7 +141,7 @@ export class CopyBoth {
   }
 
   async #end(timeoutMs: number): Promise<CopyEnd> {
-    // A pending read stops here: it looks at #over before it takes another message.
+    // Whoever reads stops here: #over is looked at before another message is taken.
     this.#over = true;
     const channel = this.#channel;
     const timer = setTimeout(() => {

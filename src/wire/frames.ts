@@ -16,6 +16,16 @@ export interface Frame {
   readonly body: Uint8Array;
 }
 
+/** A run of bytes, told by where it lies, so that it costs no view: `bytes` from `start` to `end`. */
+export interface Span {
+  /** Borrowed; never overwritten. */
+  readonly bytes: Uint8Array;
+  /** Its first byte. */
+  readonly start: number;
+  /** Behind its last byte. */
+  readonly end: number;
+}
+
 /** The types of backend messages, as bytes. */
 export const MessageType = {
   Authentication: 0x52, // R
@@ -87,8 +97,19 @@ export const SESSION_LIMITS: FrameLimits = limits([
 
 const NOTHING = new Uint8Array(0);
 
-/** Cuts chunks into frames. Call `take()` until it gives null, then `push()` the next chunk. */
-export class FrameReader {
+/**
+ * Cuts chunks into frames. Call `advance()` until it gives false, then `push()` the next chunk. Of the
+ * frame at hand it tells the type, and as a `Span` the body: it makes nothing for it.
+ */
+export class FrameReader implements Span {
+  /** The type of the frame at hand. */
+  type = 0;
+  /** The chunk where the frame lay whole inside one, else a buffer of its own. Never overwritten. */
+  bytes: Uint8Array = NOTHING;
+  /** Where the body begins. */
+  start = 0;
+  /** Where the body ends. */
+  end = 0;
   /** What is accepted from the next frame on. */
   limits: FrameLimits;
   #chunk: Uint8Array = NOTHING;
@@ -96,7 +117,6 @@ export class FrameReader {
   /** The frame that spans chunks: its header as far as it is here, then its body. */
   readonly #header = new Uint8Array(HEADER_BYTES);
   #headerBytes = 0;
-  #type = 0;
   #body: Uint8Array | null = null;
   #bodyBytes = 0;
   #bodyLength = 0;
@@ -115,7 +135,12 @@ export class FrameReader {
     return this.#headerBytes > 0 || this.#offset < this.#chunk.length;
   }
 
-  /** Hands over the next bytes. Only when `take()` has given null. */
+  /** The frame at hand, as an object. */
+  get frame(): Frame {
+    return { type: this.type, body: this.bytes.subarray(this.start, this.end) };
+  }
+
+  /** Hands over the next bytes. Only when `advance()` has given false. */
   push(chunk: Uint8Array): void {
     if (this.#offset < this.#chunk.length) {
       throw new RangeError("Frames of the last chunk are still to be taken");
@@ -125,32 +150,43 @@ export class FrameReader {
   }
 
   /**
-   * The next frame, or null where more bytes are needed.
+   * Goes on to the next frame. @returns false where more bytes are needed: none is at hand then.
    *
    * @throws {ProtocolError} where a frame is of no expected type, or its length is out of bounds.
    */
-  take(): Frame | null {
+  advance(): boolean {
     const chunk = this.#chunk;
     const start = this.#offset;
-    if (this.#headerBytes > 0 || chunk.length - start < HEADER_BYTES) return this.#takeSpanning();
+    if (this.#headerBytes > 0 || chunk.length - start < HEADER_BYTES) {
+      return this.#advanceSpanning();
+    }
     const type = chunk[start]!;
     const length = this.#checkedLength(type, chunk, start + 1);
     const bodyStart = start + HEADER_BYTES;
     const end = bodyStart + length;
-    if (end > chunk.length) return this.#takeSpanning();
+    if (end > chunk.length) return this.#advanceSpanning();
     this.#offset = end;
-    return { type, body: chunk.subarray(bodyStart, end) };
+    this.#set(type, chunk, bodyStart, end);
+    return true;
   }
 
-  #takeSpanning(): Frame | null {
+  #set(type: number, bytes: Uint8Array, start: number, end: number): void {
+    this.type = type;
+    this.bytes = bytes;
+    this.start = start;
+    this.end = end;
+  }
+
+  #advanceSpanning(): boolean {
+    // A body may be large, and who waits for the next one may wait for long.
+    this.#set(0, NOTHING, 0, 0);
     if (this.#body === null) {
       const missing = HEADER_BYTES - this.#headerBytes;
       const part = this.#rest(missing);
       this.#header.set(part, this.#headerBytes);
       this.#headerBytes += part.length;
-      if (part.length < missing) return null;
-      this.#type = this.#header[0]!;
-      this.#bodyLength = this.#checkedLength(this.#type, this.#header, 1);
+      if (part.length < missing) return false;
+      this.#bodyLength = this.#checkedLength(this.#header[0]!, this.#header, 1);
       this.#body = new Uint8Array(Math.min(this.#bodyLength, TRUSTED_BYTES));
       this.#bodyBytes = 0;
     }
@@ -165,11 +201,11 @@ export class FrameReader {
     }
     this.#body.set(part, this.#bodyBytes);
     this.#bodyBytes = wanted;
-    if (wanted < this.#bodyLength) return null;
-    const body = this.#body;
+    if (wanted < this.#bodyLength) return false;
+    this.#set(this.#header[0]!, this.#body, 0, this.#bodyLength);
     this.#body = null;
     this.#headerBytes = 0;
-    return { type: this.#type, body };
+    return true;
   }
 
   /** At most `length` bytes of what is left of the chunk. */

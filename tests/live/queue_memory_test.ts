@@ -17,7 +17,7 @@ after(() => db?.stop());
 const columns = (many: number, definition: string) =>
   Array.from({ length: many }, (_, index) => `ADD c${index} ${definition}`).join();
 
-describe("8 MiB of rows that wait take less than four times as much of the heap:", () => {
+describe("8 MiB of rows that wait take less than as much of the heap:", () => {
   const shapes: { name: string; alter?: string; fill: (table: string) => string }[] = [
     {
       name: "1,500 integers, all NULL",
@@ -79,7 +79,9 @@ describe("8 MiB of rows that wait take less than four times as much of the heap:
           return queueBytes > 0 && performance.now() - quietSince > 400;
         }, 20_000);
         assertGreater(last, MAX_QUEUE_BYTES * 0.9, "there were too few rows to fill the queue");
-        assertLess(await heapBytes() - before, 4 * MAX_QUEUE_BYTES);
+        const grew = await heapBytes() - before;
+        console.log(`${name}: ${(grew / MAX_QUEUE_BYTES).toFixed(2)} of the bound`);
+        assertLess(grew, MAX_QUEUE_BYTES);
         assertEquals(handled, 1);
       } finally {
         // The rest need not be handed out: the signal ends the stream after the event in hand.

@@ -245,8 +245,9 @@ for (const major of testMajors(18, 17, 14)) {
       // XLogData: Byte1('w'), Int64 start, Int64 end, Int64 time, the message.
       const messages: string[] = [];
       let lastWal = 0n;
-      while (messages.at(-1) !== "C") {
-        for (const payload of (await copy.read())!) {
+      for (; messages.at(-1) !== "C"; await copy.more()) {
+        while (copy.advance()) {
+          const payload = copy.payload.bytes.subarray(copy.payload.start, copy.payload.end);
           if (payload[0] !== 0x77) continue;
           const view = new DataView(payload.buffer, payload.byteOffset);
           messages.push(String.fromCharCode(payload[25]!));
@@ -261,7 +262,7 @@ for (const major of testMajors(18, 17, 14)) {
       for (const at of [1, 9, 17]) view.setBigUint64(at, lastWal);
       const drained = (async () => {
         // Keepalives may still come.
-        while (await copy.read() !== null);
+        do while (copy.advance()); while (await copy.more());
       })();
       await copy.write(status);
       assertEquals(await copy.end({ timeoutMs: 5000 }), { commandComplete: true });

@@ -36,6 +36,31 @@ describe("ByteReader", () => {
     assertThrows(() => reader.readUint8(), RangeError);
   });
 
+  test("a reader that is aimed reads a part of a chunk, and nothing around it", () => {
+    const chunk = new TextEncoder().encode("before\0hello\0after\0");
+    const reader = new ByteReader();
+    assertEquals([reader.offset, reader.remaining], [0, 0]);
+    assertThrows(() => reader.readUint8(), RangeError);
+    reader.aim(chunk, 7, 13);
+    assertEquals([reader.readText(2), reader.readCString(), reader.offset], ["he", "llo", 6]);
+    reader.expectEnd();
+    // What was decoded ahead belongs to where it was read.
+    reader.aim(chunk, 0, 5);
+    assertThrows(() => reader.readCString(), RangeError, "String at byte 0 has no end");
+    assertThrows(() => reader.readBytes(6), RangeError, "6 bytes wanted at byte 0, 5 there");
+    assertEquals(reader.readText(5), "befor");
+    reader.aim(chunk, 8, 12);
+    reader.skip(1);
+    assertThrows(() => reader.skip(4), RangeError, "4 bytes wanted at byte 1, 3 there");
+    assertThrows(() => reader.expectEnd(), RangeError, "3 bytes left over at byte 1");
+    assertEquals(reader.readText(3), "llo");
+    reader.release();
+    assertEquals([reader.offset, reader.remaining], [0, 0]);
+    for (const [start, end] of [[-1, 2], [2, 1], [0, 20], [NaN, 2], [0, NaN]]) {
+      assertThrows(() => reader.aim(chunk, start!, end!), RangeError);
+    }
+  });
+
   test("a length that is negative, too large or no number moves nothing", () => {
     const reader = new ByteReader(Uint8Array.of(1, 2, 3));
     for (const length of [-1, 4, 2 ** 31 - 1, -(2 ** 31), NaN]) {

@@ -150,8 +150,13 @@ async function told(
   const line = await until(
     `transaction ${transaction} to be handled`,
     () => {
-      if (consumer.exit !== null) throw new Error(`It ended with ${consumer.exit.code}`);
-      return consumer.said.filter(({ word }) => word.includes('"mostBytes"'))[transaction - 1];
+      const line =
+        consumer.said.filter(({ word }) => word.includes('"mostBytes"'))[transaction - 1];
+      // It may end soon after its last line.
+      if (line === undefined && consumer.exit !== null) {
+        throw new Error(`It ended with ${consumer.exit.code}`);
+      }
+      return line;
     },
     MEMORY_LIMIT_MS,
   );

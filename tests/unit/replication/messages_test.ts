@@ -2,9 +2,18 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import { ReplicationError } from "../../../src/replication/errors.ts";
 import {
-  decodeReplicationMessage,
   encodeStandbyStatusUpdate,
+  type ReplicationMessage,
+  ReplicationMessageReader,
 } from "../../../src/replication/messages.ts";
+
+// One for all, as in a stream: what it read before must not show.
+const reader = new ReplicationMessageReader();
+
+function decodeReplicationMessage(payload: Uint8Array): ReplicationMessage {
+  reader.read(payload, 0, payload.length);
+  return reader.message;
+}
 
 /** Bytes from hexadecimal digits; spaces are for the reader. */
 function hex(text: string): Uint8Array {
@@ -27,6 +36,18 @@ test("XLogData gives its positions, unsigned, and the plugin's message", () => {
     sendTimeUs: 1n,
     data: hex("42 ff 00"),
   });
+});
+
+test("XLogData tells its position and where its data lies, in the middle of a chunk", () => {
+  const chunk = new Uint8Array(100).fill(0x77);
+  chunk.set(XLOG_DATA, 31);
+  reader.read(chunk, 31, 31 + XLOG_DATA.length);
+  const { bytes, start, end, walStartHigh, walStartLow, keepalive } = reader;
+  assertEquals(bytes.subarray(start, end), hex("42 ff 00"));
+  assertEquals([walStartHigh, walStartLow, keepalive], [0x16, 0xb374d848, null]);
+  const { message } = reader;
+  assert(message.type === "xLogData");
+  assertEquals([message.walStart, message.data], [0x16_b374d848n, hex("42 ff 00")]);
 });
 
 test("XLogData may be empty", () => {

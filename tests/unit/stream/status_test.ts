@@ -2,7 +2,6 @@ import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { describe, test } from "node:test";
 import type { ChangeEvent } from "../../../src/change.ts";
 import type { Backfill } from "../../../src/backfill/backfill.ts";
-import type { EventQueue } from "../../../src/delivery/event_queue.ts";
 import { Frontier, type TrackedTransaction } from "../../../src/delivery/frontier.ts";
 import { type Logger, silentLogger } from "../../../src/logger.ts";
 import type { StreamRun } from "../../../src/stream/run.ts";
@@ -18,21 +17,16 @@ function boardOf(logger: Logger = silentLogger): StatusBoard {
 /** What a board reads while a stream runs. */
 function running(board: StatusBoard) {
   const frontier = new Frontier(0n);
-  const progress = { receivedLsn: 0n, handledLsn: 0n, confirmedLsn: 0n };
-  const queue = { queueBytes: 0 };
-  board.begin(
-    { progress } as unknown as StreamRun,
-    frontier,
-    queue as unknown as EventQueue,
-    { status: null } as unknown as Backfill,
-  );
+  const progress = { receivedLsn: 0n, handledLsn: 0n, confirmedLsn: 0n, queueBytes: 0 };
+  const backfill = { status: null } as unknown as Backfill;
+  board.begin({ progress } as unknown as StreamRun, frontier, backfill);
   const begin = (commitTimeMs: number): TrackedTransaction => {
     const transaction = frontier.begin(commitTimeMs);
     frontier.expect(transaction);
     frontier.commit(transaction, 10n);
     return transaction;
   };
-  return { frontier, progress, queue, begin };
+  return { frontier, progress, begin };
 }
 
 test("the status of a stream that never ran says so, and survives JSON", () => {
@@ -85,13 +79,13 @@ test("events are counted by operation, and those that were given up apart", () =
 describe("a stream that runs", () => {
   test("tells its positions as they are now, and how far the handled one is behind", () => {
     const board = boardOf();
-    const { progress, queue } = running(board);
+    const { progress } = running(board);
     Object.assign(progress, {
       receivedLsn: 0x16_b374d848n,
       handledLsn: 0x16_b374d840n,
       confirmedLsn: 0x10n,
     });
-    queue.queueBytes = 77;
+    progress.queueBytes = 77;
     const status = board.read();
     assertEquals(
       [status.receivedLsn, status.handledLsn, status.confirmedLsn],
@@ -120,11 +114,11 @@ describe("a stream that runs", () => {
   test("counts the transactions of all its runs, and keeps the last positions after them", () => {
     const board = boardOf();
     for (let run = 1; run <= 3; run++) {
-      const { frontier, begin, progress, queue } = running(board);
+      const { frontier, begin, progress } = running(board);
       frontier.handled(begin(0));
       begin(0);
       progress.receivedLsn = BigInt(run);
-      queue.queueBytes = 5;
+      progress.queueBytes = 5;
       assertEquals(board.read().transactions, run);
       board.end();
       const status = board.read();

@@ -22,7 +22,7 @@ const expected = messages.map((bytes) => ({ type: bytes[0]!, body: bytes.slice(5
 
 function takeAll(reader: FrameReader): Frame[] {
   const frames: Frame[] = [];
-  for (let frame = reader.take(); frame !== null; frame = reader.take()) frames.push(frame);
+  while (reader.advance()) frames.push(reader.frame);
   return frames;
 }
 
@@ -70,14 +70,14 @@ test("a frame of 64 MiB in chunks of 16 KiB is read in linear time, into a buffe
   const length = 64 * 1024 * 1024;
   const reader = new FrameReader(SESSION_LIMITS);
   reader.push(Uint8Array.from([0x64, ...int32(length + 4)]));
-  assertStrictEquals(reader.take(), null);
+  assertStrictEquals(reader.advance(), false);
   const chunk = new Uint8Array(16 * 1024).fill(5);
   const started = performance.now();
   let frame: Frame | null = null;
   for (let at = 0; at < length; at += chunk.length) {
     assertStrictEquals(frame, null);
     reader.push(chunk);
-    frame = reader.take();
+    if (reader.advance()) frame = reader.frame;
   }
   assertEquals(frame!.body.length, length);
   assertEquals(frame!.body.buffer.byteLength, length);
