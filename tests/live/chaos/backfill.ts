@@ -137,7 +137,7 @@ class Round {
       world.begin();
       await sleep(random() * 300);
     }
-    await this.#subject.setup(this.#tables);
+    await world.makeSlot(() => this.#subject.setup(this.#tables));
     if (!this.#course.filled) await world.fill();
     if (!early) world.begin();
     await sleep(random() * 300);
