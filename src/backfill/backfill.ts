@@ -1,12 +1,14 @@
 /** Hands out the rows that are there already, beside the changes: one table after the other. */
 import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
+import { heldRowBytes } from "../delivery/event_builder.ts";
 import { TrackedTransaction } from "../delivery/frontier.ts";
 import type { Intake } from "../delivery/intake.ts";
 import { isRetryable } from "../errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
+import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connector } from "../wire/connector.ts";
 import { type Chunk, ChunkReader, type Wanted } from "./chunk_reader.ts";
 import { BackfillError } from "./errors.ts";
@@ -191,12 +193,15 @@ export class Backfill {
     let failure: { error: unknown } | null = null;
     job.begin(performance.now());
     try {
-      await this.#trying(job, (server) => this.#awaitWriters(job, server));
+      const startOver = () => this.#reader.close();
+      await this.#trying(job, (server) => this.#awaitWriters(job, server), startOver);
       while (!await this.#step(job));
       connector.logger.info(`The backfill of ${progress.table} is done: ${progress.rows} rows`);
     } catch (error) {
       failure = { error: signal.aborted ? signal.reason : error };
     }
+    await this.#dropAhead(job);
+    await job.saved.catch(() => {});
     job.end(failure?.error);
     const place = this.#jobs.indexOf(job);
     // One that was cancelled may have been planned anew, and is followed on.
@@ -211,7 +216,11 @@ export class Backfill {
    *
    * @throws what does not pass, or the reason of the job's signal
    */
-  async #trying<T>(job: Job, work: (server: StreamedServer) => Promise<T>): Promise<T> {
+  async #trying<T>(
+    job: Job,
+    work: (server: StreamedServer) => Promise<T>,
+    cleanUp: () => Promise<void> = () => Promise.resolve(),
+  ): Promise<T> {
     const { retry, connector } = this.#options;
     const { signal } = job;
     for (let failures = 1;; failures++) {
@@ -220,6 +229,7 @@ export class Backfill {
       try {
         return await work(this.#server!);
       } catch (error) {
+        await cleanUp();
         signal.throwIfAborted();
         if (error instanceof BackfillError && error.kind === "key-changed") job.restart();
         if (retry === null || failures > retry.attempts || !isRetryable(error)) throw error;
@@ -230,10 +240,15 @@ export class Backfill {
           } ms: ` +
             (error as Error).message,
         );
-        await this.#reader.close();
         await pause(waitMs, signal);
       }
     }
+  }
+
+  /** Nothing of what is read, or was read ahead, is of use any more. */
+  async #startOver(job: Job): Promise<void> {
+    await this.#dropAhead(job);
+    await this.#reader.close();
   }
 
   /** Changes that open transactions made before the table was published are never streamed. */
@@ -251,12 +266,16 @@ export class Backfill {
 
   /** Hands out the next rows. @returns true where the job is done. */
   async #step(job: Job): Promise<boolean> {
-    const { handOver, progress: all, lasting } = this.#options;
-    const most = Math.min(KEYS_AT_ONCE, this.#reader.limit);
+    const { handOver } = this.#options;
+    // What was read ahead has its place before anything that is read now.
+    const most = job.ahead === null ? Math.min(KEYS_AT_ONCE, this.#reader.limit) : 0;
     const rereads = handOver.take(job.name, most);
     const named = rereads.length > 0 ? [] : job.nextKeys(most);
     const keys = rereads.length > 0 ? rereads.map(([key]) => key) : named;
-    if (keys.length === 0 && job.progress.done) return true;
+    if (keys.length === 0 && job.progress.done) {
+      await job.saved;
+      return true;
+    }
     let handled = false;
     try {
       handled = await this.#trying(job, async (server) => {
@@ -266,73 +285,100 @@ export class Backfill {
         if (plan.primaryKey.length === 0) return await this.#whole(job, wanted, server);
         if (keys.length > 0) wanted.keys = keys.map((key) => keyValues(key, plan));
         return await this.#chunk(job, wanted, server);
-      });
+      }, () => this.#startOver(job));
     } finally {
       if (handled) handOver.done(rereads);
       else handOver.putBack(job.name, rereads);
       if (!handled) job.putBack(named);
     }
-    if (handled && job.initial && lasting) await this.#trying(job, () => all.save());
+    if (handled) this.#save(job);
     return false;
   }
 
+  /** While the next rows are read. They are not handed out before. */
+  #save(job: Job): void {
+    const { progress, lasting } = this.#options;
+    if (!job.initial || !lasting) return;
+    job.saved = this.#trying(job, () => progress.save());
+    job.saved.catch(() => {});
+  }
+
   /** A chunk of rows behind the last one, or of keys. @returns false where it has to be read again. */
-  async #chunk(job: Job, wanted: Wanted, { startedAt }: StreamedServer): Promise<boolean> {
+  async #chunk(job: Job, wanted: Wanted, server: StreamedServer): Promise<boolean> {
     const { progress, signal } = job;
     const { handOver, queue } = this.#options;
-    const chunk = await withDeadline(
-      `reading rows of ${progress.table}`,
-      CHUNK_MS,
-      signal,
-      (signal) => this.#reader.read(wanted, startedAt, signal),
-    );
+    const reading = job.ahead ?? this.#read(wanted, server, signal);
+    job.ahead = null;
     try {
+      const chunk = await reading;
       if (!await this.#arrives(chunk.window, signal)) return false;
+      await job.saved;
+      const more = wanted.keys === undefined && !chunk.end && !handOver.wants(job.name);
+      if (more) job.ahead = this.#readAhead({ ...wanted, after: chunk.last }, server, signal);
       const transaction = new TrackedTransaction(null);
-      await this.#offer(job, chunk, transaction);
+      await this.#offer(job, chunk, transaction, progress.void);
       queue.commit(transaction);
       handOver.close(chunk.window);
       if (!await this.#handled(transaction, signal)) return false;
+      progress.lsn = formatLsn(chunk.window.lsn);
+      progress.void = false;
+      if (wanted.keys !== undefined) return true;
+      progress.after = chunk.last ?? progress.after;
+      progress.rows += chunk.count;
+      progress.done = chunk.end;
+      return true;
     } finally {
-      handOver.abandon();
+      if (signal.aborted || job.ahead === null) handOver.abandon();
     }
-    progress.lsn = formatLsn(chunk.window.lsn);
-    progress.void = false;
-    if (wanted.keys !== undefined) return true;
-    const { last, plan } = chunk;
-    if (last !== null) progress.after = plan.keyPlaces.map((place) => last[place]!);
-    progress.rows += chunk.events.length;
-    progress.done = chunk.end;
-    return true;
+  }
+
+  async #read(wanted: Wanted, server: StreamedServer, signal: AbortSignal): Promise<Chunk> {
+    return await withDeadline(
+      `reading rows of ${formatTableName(wanted.name)}`,
+      CHUNK_MS,
+      signal,
+      (signal) => this.#reader.read(wanted, server.startedAt, signal),
+    );
+  }
+
+  /** The server reads while rows are handed out. What it meets comes to light when its turn comes. */
+  #readAhead(wanted: Wanted, server: StreamedServer, signal: AbortSignal): Promise<Chunk> {
+    const reading = this.#read(wanted, server, signal);
+    // So that it need not be asked for later.
+    reading.then(() => this.#options.ask(), () => {});
+    return reading;
+  }
+
+  /** What was read ahead is of no use any more. */
+  async #dropAhead(job: Job): Promise<void> {
+    const { ahead } = job;
+    job.ahead = null;
+    await ahead?.catch(() => {});
+    this.#options.handOver.abandon();
   }
 
   /** All rows of a table that has no key to go on by. @returns false where that has to begin anew. */
   async #whole(job: Job, wanted: Wanted, { startedAt }: StreamedServer): Promise<boolean> {
-    const { connector, progress: all, lasting, queue } = this.#options;
+    const { connector, queue } = this.#options;
     const { progress, signal } = job;
     connector.logger.warn(
-      `Table ${progress.table} has no primary key: it is read in one snapshot, and changes wait until ` +
-        "all of it is handed out. Should that be interrupted, it begins anew, with a truncate event.",
+      `Table ${progress.table} has no primary key: it is read in one snapshot, behind a truncate event, ` +
+        "and changes wait until all of it is handed out. Should that be interrupted, it begins anew.",
     );
     const transaction = new TrackedTransaction(null);
+    let rows = 0;
     const done = await this.#reader.readWhole(wanted, startedAt, signal, {
       arrives: (window) => this.#arrives(window, signal),
       take: async (chunk) => {
-        await this.#offer(job, chunk, transaction);
-        progress.rows += chunk.events.length;
-        if (!progress.void && job.initial) {
-          // Before any more can be handled: whoever begins anew has to take it back.
-          progress.void = true;
-          if (lasting) await all.save();
-        }
+        // Nothing tells a row that was handed out before from one that is handed out again.
+        const takeBack = chunk.first && wanted.where === undefined;
+        await this.#offer(job, chunk, transaction, takeBack);
+        rows += chunk.count;
       },
     });
     queue.commit(transaction);
-    if (!done || !await this.#handled(transaction, signal)) {
-      progress.rows = 0;
-      return false;
-    }
-    Object.assign(progress, { done: true, void: false });
+    if (!done || !await this.#handled(transaction, signal)) return false;
+    Object.assign(progress, { rows, done: true, void: false });
     return true;
   }
 
@@ -353,19 +399,21 @@ export class Backfill {
     }
   }
 
-  /** Queues what is current of the rows. */
+  /** Queues what is current of the rows. @param takeBack what was handed out of the table before is void */
   async #offer(
-    { progress, signal }: Job,
-    { window, rows, events, bytes, at, first }: Chunk,
+    { signal }: Job,
+    { window, rows, waiting, at, plan }: Chunk,
     transaction: TrackedTransaction,
+    takeBack: boolean,
   ): Promise<void> {
     const { intake, queue } = this.#options;
     const offer = intake.beside(rows.table);
-    if (first && progress.void) offer(rows.truncate(at), 0, transaction);
-    for (let index = 0; index < events.length && !signal.aborted; index++) {
-      const event = events[index]!;
+    if (takeBack) offer(rows.truncate(at), 0, transaction);
+    while (!signal.aborted && waiting.advance()) {
+      const { bytes, start, end } = waiting;
+      const event = rows.insert(splitCopyRow(bytes, start, end), at);
       if (!window.isCurrent(event.key)) continue;
-      offer(event, bytes[index]!, transaction);
+      offer(event, heldRowBytes(end - start, plan.columns.length), transaction);
       const room = queue.room();
       if (room !== null) await room;
     }

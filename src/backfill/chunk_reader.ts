@@ -1,25 +1,18 @@
 /** Reads rows in chunks, each in a snapshot whose place in the stream is known. */
 import { pause } from "../backoff.ts";
-import type { ChangeEvent } from "../change.ts";
-import { heldRowBytes } from "../delivery/event_builder.ts";
 import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
 import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
 import { rowsOf } from "../replication/server.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
+import { Backlog } from "../wire/backlog.ts";
 import type { Connector } from "../wire/connector.ts";
+import type { Span } from "../wire/frames.ts";
 import { BackfillError } from "./errors.ts";
 import type { HandOver, Window } from "./hand_over.ts";
-import {
-  chunkSql,
-  keysSql,
-  lockSql,
-  planSignature,
-  type ReadPlan,
-  readPlan,
-  tableSql,
-} from "./read_plan.ts";
+import { chunkSql, keysSql, lockSql, type ReadPlan, readPlan, tableSql } from "./read_plan.ts";
+import { planSignature } from "./plan_facts.ts";
 import { connectForReading, explainReadError } from "./reading.ts";
 import { firstRecordAt, parseSnapshot, type Snapshot } from "./snapshot.ts";
 
@@ -52,17 +45,18 @@ export interface Wanted {
   where?: string;
 }
 
-/** Rows as events, before it is known which of them are stale. */
+/** Rows as they came, before it is known which of them are stale. */
 export interface Chunk {
   window: Window;
   plan: ReadPlan;
+  /** Makes events of them. */
   rows: RowEvents;
   at: ReadAt;
-  events: (ChangeEvent & { key: string })[];
-  /** What each holds in memory. */
-  bytes: number[];
-  /** The values of the last row; null where there is none. */
-  last: readonly (string | null)[] | null;
+  /** The rows. As bytes, since what waits as objects costs a process several times as much. */
+  waiting: Backlog;
+  count: number;
+  /** The key of the last row; null where there is none. */
+  last: readonly string[] | null;
   /** True where no row is behind it. */
   end: boolean;
   /** False for a further part of what was read in the same snapshot. */
@@ -126,17 +120,26 @@ export class ChunkReader {
         : keysSql(opened.plan, wanted.keys, wanted.where);
       const chunk = newChunk(opened, true);
       const { maxBytes } = this.#options.limits;
-      let held = 0;
-      rows: for await (const payloads of connection.copyOut(sql, { signal })) {
-        for (const payload of payloads) {
-          held += add(chunk, payload);
-          // Of keys that were asked for, none may be left out.
-          if (held >= maxBytes * 2 && wanted.keys === undefined) break rows;
+      let last: Uint8Array | null = null;
+      let start = 0;
+      let end = 0;
+      for await (const rows of connection.copyOut(sql, { signal })) {
+        while (rows.advance()) {
+          add(chunk, rows);
+          last = rows.bytes;
+          start = rows.start;
+          end = rows.end;
         }
+        // Of keys that were asked for, none may be left out.
+        if (chunk.waiting.waitingBytes >= maxBytes * 2 && wanted.keys === undefined) break;
       }
-      const count = chunk.events.length;
-      chunk.end = count < limit && held < maxBytes * 2;
-      if (wanted.keys === undefined && count > 0) this.#adapt(held / count);
+      if (last !== null) {
+        const values = splitCopyRow(last, start, end);
+        chunk.last = opened.plan.keyPlaces.map((place) => values[place]!);
+      }
+      const { count, waiting } = chunk;
+      chunk.end = count < limit && waiting.waitingBytes < maxBytes * 2;
+      if (wanted.keys === undefined && count > 0) this.#adapt(waiting.waitingBytes / count);
       return chunk;
     });
   }
@@ -161,13 +164,11 @@ export class ChunkReader {
         if (!await on.arrives(opened.window)) return false;
         const sql = tableSql(opened.plan, wanted.where);
         let chunk = newChunk(opened, true);
-        let held = 0;
-        for await (const payloads of connection.copyOut(sql, { signal })) {
-          for (const payload of payloads) held += add(chunk, payload);
-          if (held < limits.maxBytes) continue;
+        for await (const rows of connection.copyOut(sql, { signal })) {
+          while (rows.advance()) add(chunk, rows);
+          if (chunk.waiting.waitingBytes < limits.maxBytes) continue;
           await on.take(chunk);
           chunk = newChunk(opened, false);
-          held = 0;
         }
         await on.take(chunk);
         return true;
@@ -278,17 +279,12 @@ export class ChunkReader {
 }
 
 function newChunk(opened: Opened, first: boolean): Chunk {
-  return { ...opened, events: [], bytes: [], last: null, end: false, first };
+  return { ...opened, waiting: new Backlog(), count: 0, last: null, end: false, first };
 }
 
-/** @returns what the row holds in memory */
-function add(chunk: Chunk, payload: Uint8Array): number {
-  const values = splitCopyRow(payload);
-  const bytes = heldRowBytes(payload.length, values.length);
-  chunk.events.push(chunk.rows.insert(values, chunk.at));
-  chunk.bytes.push(bytes);
-  chunk.last = values;
-  return bytes;
+function add(chunk: Chunk, row: Span): void {
+  chunk.waiting.push(row);
+  chunk.count++;
 }
 
 /** What a snapshot is, and where it stands. */

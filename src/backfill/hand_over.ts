@@ -13,7 +13,7 @@ import type { ChangeEvent } from "../change.ts";
 import type { EventTable } from "../delivery/event_builder.ts";
 import type { Frontier, TrackedTransaction } from "../delivery/frontier.ts";
 import type { HandOut } from "../delivery/hand_out.ts";
-import type { Lsn } from "../lsn.ts";
+import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { isVisible, type Snapshot } from "./snapshot.ts";
 
@@ -97,7 +97,10 @@ export class HandOver implements HandOut {
   /** Transactions that were handed out and that no snapshot has shown yet. */
   #unseen: number[] = [];
   #pause: PromiseWithResolvers<void> | null = null;
-  #window: Window | null = null;
+  /** The first is the one that the stream comes to next, or has come to. */
+  readonly #windows: Window[] = [];
+  /** How far the stream has come. */
+  #reached: Lsn = INVALID_LSN;
   #transaction: TrackedTransaction | null = null;
   /** The window's snapshot does not show the transaction at hand. */
   #hidden = false;
@@ -136,21 +139,25 @@ export class HandOver implements HandOut {
     if (this.#pause === null) return null;
     this.#unseen = this.#unseen.filter((xid) => !isVisible(snapshot, xid));
     if (this.#unseen.length > 0) return null;
-    this.#window = new Window(formatTableName(name), snapshot, lsn);
-    this.#hidden = false;
+    const window = new Window(formatTableName(name), snapshot, lsn);
+    this.#windows.push(window);
+    if (this.#windows.length === 1) this.#hidden = false;
+    this.#arrive();
     this.#go();
-    return this.#window;
+    return window;
   }
 
-  /** The chunk is queued: the stream goes on behind it. */
+  /** The chunk is queued: the stream goes on behind it, to the next one. */
   close(window: Window): void {
     window.close();
-    if (this.#window === window) this.#window = null;
+    const place = this.#windows.indexOf(window);
+    if (place !== -1) this.#windows.splice(place, 1);
+    this.#arrive();
   }
 
-  /** Gives up the pause and the window. */
+  /** Gives up the pause and all windows. */
   abandon(): void {
-    if (this.#window !== null) this.close(this.#window);
+    for (const window of this.#windows.splice(0)) window.close();
     this.#go();
   }
 
@@ -159,8 +166,14 @@ export class HandOver implements HandOut {
    * it. Any other is void, for what its snapshot shows may have been lost with the server.
    */
   lose(): void {
-    if (this.#window?.there === true) this.#go();
-    else this.abandon();
+    for (const window of this.#windows.filter(({ there }) => !there)) this.close(window);
+    this.#reached = INVALID_LSN;
+    this.#go();
+  }
+
+  /** True where keys of the table have to be read again. */
+  wants(name: TableName): boolean {
+    return (this.#rereads.get(formatTableName(name))?.size ?? 0) > 0;
   }
 
   /** Keys of the table that have to be read again, at most so many; they are the caller's from here on. */
@@ -195,8 +208,8 @@ export class HandOver implements HandOut {
 
   gate(commitLsn: Lsn): Promise<void> | null {
     if (this.#pause !== null) return this.#pause.promise;
-    const window = this.#window;
-    if (window === null || commitLsn < window.lsn) return null;
+    const [window] = this.#windows;
+    if (window === undefined || commitLsn < window.lsn) return null;
     window.arrive();
     return window.closed;
   }
@@ -205,7 +218,8 @@ export class HandOver implements HandOut {
     this.#transaction = transaction;
     if (this.#rereads.size === 0) return;
     this.#unseen.push(xid);
-    this.#hidden = this.#window !== null && !isVisible(this.#window.snapshot, xid);
+    const [window] = this.#windows;
+    this.#hidden = window !== undefined && !isVisible(window.snapshot, xid);
   }
 
   event(event: ChangeEvent, table: EventTable): void {
@@ -213,8 +227,9 @@ export class HandOver implements HandOut {
     const name = formatTableName(table.name);
     const rereads = this.#rereads.get(name);
     if (rereads === undefined) return;
-    const hidden = this.#hidden && this.#window?.table === name;
-    if (hidden) this.#window!.touch(event, table);
+    const [window] = this.#windows;
+    const hidden = this.#hidden && window?.table === name;
+    if (hidden) window!.touch(event, table);
     if (event.operation !== "update" || event.unchanged.length === 0) return;
     // Nobody was given the unchanged values where the row moves to a place that was read before it came
     // there, or where the chunk's row, which has them, is left out.
@@ -222,7 +237,13 @@ export class HandOver implements HandOut {
   }
 
   reached(lsn: Lsn): void {
-    if (this.#window !== null && lsn >= this.#window.lsn) this.#window.arrive();
+    this.#reached = lsn;
+    this.#arrive();
+  }
+
+  #arrive(): void {
+    const [window] = this.#windows;
+    if (window !== undefined && this.#reached >= window.lsn) window.arrive();
   }
 
   #hold(rereads: Map<string, Set<TrackedTransaction>>, key: string): void {

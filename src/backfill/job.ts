@@ -1,6 +1,6 @@
 /** One backfill of one table. */
 import { formatTableName, type TableName } from "../table_name.ts";
-import type { Wanted } from "./chunk_reader.ts";
+import type { Chunk, Wanted } from "./chunk_reader.ts";
 import { noProgress, type TableProgress } from "./progress.ts";
 
 /** Which rows are to be read. */
@@ -23,6 +23,10 @@ export class Job {
   readonly name: TableName;
   readonly progress: TableProgress;
   readonly initial: boolean;
+  /** The next chunk, while the one before it is handed out. */
+  ahead: Promise<Chunk> | null = null;
+  /** Settles when the progress is stored that was made last. */
+  saved: Promise<void> = Promise.resolve();
   /** Settles with the job. */
   readonly finished: Promise<void>;
   readonly #options: JobOptions;

@@ -119,3 +119,37 @@ export function planFactsSql(oid: number, publicationName: string, serverVersion
         AND p.schemaname = n.nspname AND p.tablename = c.relname
     WHERE c.oid = ${oid})`;
 }
+
+/**
+ * A scalar expression whose text changes whenever a plan has to: what `ReadPlan.signature` is, to be asked
+ * in the statement that takes a snapshot. NULL where the table is gone. It is asked for each chunk, and so
+ * looks at rows of the catalogue by their indexes, and at nothing else.
+ */
+export function planSignature(
+  oid: number,
+  publicationName: string,
+  serverVersion: number,
+): string {
+  const generated = serverVersion >= 120000 ? ", a.attgenerated" : "";
+  const publications = `pg_catalog.pg_publication p
+    WHERE p.pubname = ${quoteLiteral(publicationName)}`;
+  // Since 15 a publication may have all tables of a schema.
+  const schemas = serverVersion >= 150000
+    ? `, (SELECT pg_catalog.string_agg(s.oid::pg_catalog.text, ',' ORDER BY s.oid)
+        FROM pg_catalog.pg_publication_namespace s, pg_catalog.pg_publication p
+        WHERE s.pnnspid = c.relnamespace AND s.pnpubid = p.oid
+          AND p.pubname = ${quoteLiteral(publicationName)})`
+    : "";
+  return `(SELECT pg_catalog.md5(pg_catalog.concat_ws('|',
+      c.relnamespace, c.relname, c.relkind, c.relreplident,
+      (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attnum, a.attname, a.atttypid,
+          a.atttypmod, a.attcollation, a.attisdropped${generated}), ',' ORDER BY a.attnum)
+        FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
+      (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', i.indexrelid, i.indisprimary,
+          i.indisreplident, i.indisvalid, i.indkey, i.indclass), ',' ORDER BY i.indexrelid)
+        FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid),
+      (SELECT p::pg_catalog.text FROM ${publications}),
+      (SELECT pg_catalog.string_agg(r::pg_catalog.text, ',' ORDER BY r.oid)
+        FROM pg_catalog.pg_publication_rel r WHERE r.prrelid = c.oid)${schemas}))
+    FROM pg_catalog.pg_class c WHERE c.oid = ${oid})`;
+}

@@ -8,7 +8,13 @@ import type { Connection } from "../wire/connection.ts";
 import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
 import { BackfillError } from "./errors.ts";
 import { partitionTreeSql } from "./partitions.ts";
-import { type KeyColumn, type Operator, type PlanFacts, planFactsSql } from "./plan_facts.ts";
+import {
+  type KeyColumn,
+  type Operator,
+  type PlanFacts,
+  planFactsSql,
+  planSignature,
+} from "./plan_facts.ts";
 
 /** How one table is read. */
 export interface ReadPlan {
@@ -58,7 +64,7 @@ export async function readPlan(
   const version = connection.serverVersion;
   const { rows } = await connection.query(
     `${partitionTreeSql(oid)}
-    SELECT f.facts, ${hashSql("f.facts", version)},
+    SELECT f.facts, ${planSignature(oid, publicationName, version)},
       -- Up to 13, 0 rows on 0 pages is what nobody has looked at; since 14 it is -1 rows.
       (SELECT pg_catalog.sum(c.reltuples::pg_catalog.float8) FROM tree t
         JOIN pg_catalog.pg_class c ON c.oid = t.oid
@@ -110,25 +116,6 @@ function identityOf(facts: PlanFacts, columns: readonly string[]): readonly stri
     default:
       return [];
   }
-}
-
-/**
- * A scalar expression that gives what `ReadPlan.signature` has to be for a plan to hold still, to be
- * asked in the statement that takes a snapshot; NULL where the table is gone.
- */
-export function planSignature(
-  oid: number,
-  publicationName: string,
-  serverVersion: number,
-): string {
-  return hashSql(planFactsSql(oid, publicationName, serverVersion), serverVersion);
-}
-
-function hashSql(text: string, serverVersion: number): string {
-  // sha256() came with 11.
-  if (serverVersion < 110000) return `pg_catalog.md5(${text})`;
-  const bytes = `pg_catalog.convert_to(${text}, 'UTF8')`;
-  return `pg_catalog.encode(pg_catalog.sha256(${bytes}), 'hex')`;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** What a stream brings, in order: as it comes, or kept as bytes while nobody can take it. */
 import { ReplicationMessageReader } from "../replication/messages.ts";
 import type { ReplicationStream } from "../replication/replication_stream.ts";
-import { Backlog } from "./backlog.ts";
+import { Backlog } from "../wire/backlog.ts";
 
 /**
  * What waits is a copy of what came, which a runtime lets go of late: it collects its garbage when there is

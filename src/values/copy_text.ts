@@ -20,15 +20,22 @@ const ESCAPES: Readonly<Record<string, string>> = {
 /**
  * Splits one row into its values, with the default delimiter (a tab) and null string (`\N`).
  *
- * @param payload the payload of one CopyData, with its newline; borrowed until the call returns.
+ * @param bytes hold the payload of one CopyData, with its newline; borrowed until the call returns.
+ * @param start where it begins
+ * @param end where it ends
  * @returns each column's text; SQL NULL is null. A row always has a value: one of a table without
  * columns reads as one empty text.
  * @throws {RangeError} where the payload is no such row, or not UTF-8. The message has no value.
  */
-export function splitCopyRow(payload: Uint8Array): (string | null)[] {
-  const end = payload.length - 1;
-  if (payload[end] !== NEWLINE) throw new RangeError("A row of COPY does not end in a newline");
-  const line = decodeText(payload.subarray(0, end));
+export function splitCopyRow(
+  bytes: Uint8Array,
+  start = 0,
+  end: number = bytes.length,
+): (string | null)[] {
+  if (end <= start || bytes[end - 1] !== NEWLINE) {
+    throw new RangeError("A row of COPY does not end in a newline");
+  }
+  const line = decodeText(bytes.subarray(start, end - 1));
   if (line.includes("\n") || line.includes("\r") || line.includes("\0")) {
     throw new RangeError("A row of COPY holds a bare newline, carriage return or zero byte");
   }

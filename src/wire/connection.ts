@@ -14,7 +14,7 @@ import {
 import { startUp } from "./authentication.ts";
 import { Canceller } from "./cancellation.ts";
 import { CopyBoth } from "./copy_both.ts";
-import { copyOut } from "./copy_out.ts";
+import { copyOut, type CopyRows } from "./copy_out.ts";
 import { WireError } from "./errors.ts";
 import { encodeTerminate } from "./frontend.ts";
 import { addressOf, type ConnectionOptions } from "./options.ts";
@@ -203,15 +203,15 @@ export class Connection implements AsyncDisposable {
   }
 
   /**
-   * Runs a COPY … TO STDOUT when iterated, and gives the payloads of CopyData, in text format each
-   * one row with its newline: all that have arrived already at a time, at least one, in order. They
-   * are views of the chunks that they came in, never overwritten. To stop early is to cancel the
-   * statement; see {@linkcode OperationOptions}.
+   * Runs a COPY … TO STDOUT when iterated, and gives the rows that have arrived, each the payload of one
+   * CopyData: in text format a row with its newline. The object is the same each time, and has a row at hand
+   * after each `advance()`; what is not taken is passed over. To stop early is to cancel the statement; see
+   * {@linkcode OperationOptions}.
    *
    * @throws {PostgresError} what the server reports.
    * @throws {WireError} as {@linkcode Connection.query}; `"wrong-statement"` where it is no COPY.
    */
-  copyOut(sql: string, options: OperationOptions = {}): AsyncIterable<readonly Uint8Array[]> {
+  copyOut(sql: string, options: OperationOptions = {}): AsyncIterable<CopyRows> {
     const begin = () => this.#begin("COPY", options.signal);
     return copyOut(this.#channel, this.#canceller, begin, sql, options.signal);
   }

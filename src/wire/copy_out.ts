@@ -4,15 +4,68 @@
  */
 import { decodeCommandComplete, decodeEmpty } from "./backend.ts";
 import type { Canceller, Settle } from "./cancellation.ts";
-import { type Frame, MessageType } from "./frames.ts";
+import { type Frame, MessageType, type Span } from "./frames.ts";
 import { beginCopy } from "./query.ts";
 import type { Channel } from "./channel.ts";
 
+const NOTHING = new Uint8Array(0);
+
+/** Rows of a copy that have arrived: one at a time is at hand, until the next call. */
+export interface CopyRows extends Span {
+  /** Goes on to the next row. @returns false where none has arrived yet, or there are no more. */
+  advance(): boolean;
+}
+
+class ArrivedRows implements CopyRows {
+  bytes: Uint8Array = NOTHING;
+  start = 0;
+  end = 0;
+  /** The first message that is no row. */
+  behind: Frame | null = null;
+  readonly #channel: Channel;
+  /** The channel's message at hand is a row that nobody was given yet. */
+  #pending = false;
+
+  constructor(channel: Channel) {
+    this.#channel = channel;
+  }
+
+  /** Waits until there is a row, or there are no more. */
+  async arrive(): Promise<void> {
+    while (this.behind === null && !this.#pending && !this.#take()) await this.#channel.fill();
+  }
+
+  /** True where `advance()` will be. */
+  get any(): boolean {
+    return this.#pending;
+  }
+
+  advance(): boolean {
+    if (!this.#pending && (this.behind !== null || !this.#take())) return false;
+    if (!this.#pending) return false;
+    this.#pending = false;
+    const { bytes, start, end } = this.#channel.frames;
+    this.bytes = bytes;
+    this.start = start;
+    this.end = end;
+    return true;
+  }
+
+  /** @returns false where nothing has arrived */
+  #take(): boolean {
+    if (!this.#channel.advance()) return false;
+    const { frames } = this.#channel;
+    if (frames.type === MessageType.CopyData) this.#pending = true;
+    else this.behind = frames.frame;
+    return true;
+  }
+}
+
 /**
- * The payloads of a copy, all that have arrived already at a time: to wait for each row costs as
- * much as the row. Left early, or aborted, it cancels the statement.
+ * The rows of a copy, all that have arrived already at a time: to wait for each row costs as much as
+ * the row. Left early, or aborted, it cancels the statement.
  *
- * @param begin called when the first payload is asked for; returns what to call at the end.
+ * @param begin called when the first rows are asked for; returns what to call at the end.
  */
 export async function* copyOut(
   channel: Channel,
@@ -20,7 +73,7 @@ export async function* copyOut(
   begin: () => () => void,
   sql: string,
   signal: AbortSignal | undefined,
-): AsyncGenerator<readonly Uint8Array[], void, undefined> {
+): AsyncGenerator<CopyRows, void, undefined> {
   const release = begin();
   let settle: Settle | null = null;
   const onAbort = () => settle ??= canceller.interrupt();
@@ -30,17 +83,15 @@ export async function* copyOut(
   try {
     await beginCopy(channel, sql, "out");
     running = true;
-    while (running) {
-      let frame = channel.take() ?? await channel.next();
-      if (frame.type === MessageType.CopyData) {
-        const payloads: Uint8Array[] = [];
-        let next: Frame | null = frame;
-        for (; next?.type === MessageType.CopyData; next = channel.take()) payloads.push(next.body);
-        yield payloads;
-        signal?.throwIfAborted();
-        if (next === null) continue;
-        frame = next;
-      }
+    const rows = new ArrivedRows(channel);
+    while (rows.behind === null) {
+      await rows.arrive();
+      if (!rows.any) break;
+      yield rows;
+      while (rows.advance());
+      signal?.throwIfAborted();
+    }
+    for (let frame = rows.behind!; running; frame = running ? await channel.next() : frame) {
       switch (frame.type) {
         case MessageType.CopyDone:
           channel.decode(() => decodeEmpty("CopyDone", frame.body));

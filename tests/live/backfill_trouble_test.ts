@@ -67,9 +67,10 @@ describe("a table that changes in the middle of its backfill", () => {
     gate.open();
     await over(stream);
     assertEquals(model.backfilled, texts(1, 30));
+    // The chunk in hand was read before, and so was the one behind it.
     assertEquals(model.events.map(({ row }) => row.w ?? null), [
-      ...Array(14).fill(null),
-      ...Array(16).fill("5"),
+      ...Array(21).fill(null),
+      ...Array(9).fill("5"),
     ]);
     await stop();
     await table.remove();
@@ -97,7 +98,7 @@ describe("a table that changes in the middle of its backfill", () => {
   });
 
   test("by another primary key: it begins anew, and takes back what it handed out", async () => {
-    const table = await tableOf(20, { ...initial, value: "'k' || n" });
+    const table = await tableOf(40, { ...initial, value: "'k' || n" });
     const model = new StoreModel();
     const { gate, stop, stream } = await halfway(table, model);
     await db.query(
@@ -105,7 +106,7 @@ describe("a table that changes in the middle of its backfill", () => {
     );
     gate.open();
     await over(stream);
-    assertEquals([...model.rows.keys()].sort(), texts(1, 20).map((id) => `k${id}`).sort());
+    assertEquals([...model.rows.keys()].sort(), texts(1, 40).map((id) => `k${id}`).sort());
     await stop();
     await table.remove();
   });
@@ -239,7 +240,8 @@ describe("a backfill", () => {
     const rows: string[] = [];
     const running = await started(
       table.stream().onChange((event) => {
-        assertEquals(event.operation, "insert");
+        // Nothing tells its rows from those that were handed out before: these are taken back.
+        if (event.operation === "truncate") return void (rows.length = 0);
         rows.push(`${event.row.a} ${event.row.b}`);
       }),
     );

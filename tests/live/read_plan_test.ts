@@ -3,11 +3,11 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { after, before, describe, test } from "node:test";
 import { BackfillError } from "../../src/backfill/errors.ts";
+import { planSignature } from "../../src/backfill/plan_facts.ts";
 import {
   chunkSql,
   keysSql,
   lockSql,
-  planSignature,
   type ReadPlan,
   readPlan,
   tableSql,
@@ -338,8 +338,8 @@ for (const major of testMajors(18, 17, 14, 10)) {
 
     async function copy(sql: string): Promise<Values[]> {
       const rows: Values[] = [];
-      for await (const payloads of connection.copyOut(sql)) {
-        rows.push(...payloads.map(splitCopyRow));
+      for await (const some of connection.copyOut(sql)) {
+        while (some.advance()) rows.push(splitCopyRow(some.bytes, some.start, some.end));
       }
       return rows;
     }

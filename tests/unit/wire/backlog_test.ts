@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertLess, assertStrictEquals } from "@std/assert";
 import { test } from "node:test";
-import { Backlog } from "../../../src/stream/backlog.ts";
+import { Backlog } from "../../../src/wire/backlog.ts";
 import { seededRandom } from "../../support/random.ts";
 
 const atHand = ({ bytes, start, end }: Backlog) => bytes.slice(start, end);

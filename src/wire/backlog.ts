@@ -1,5 +1,5 @@
 /** Bytes that wait, in order. */
-import type { Span } from "../wire/frames.ts";
+import type { Span } from "./frames.ts";
 
 /** Of which a backlog allocates. They are used again and again: garbage would pile up before it is let go. */
 const BLOCK_BYTES = 256 * 1024;
