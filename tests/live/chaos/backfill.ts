@@ -13,6 +13,13 @@ import type { RoundResult, Stage } from "./round.ts";
 import { pick } from "./writer.ts";
 
 const PATIENCE_MS = 60_000;
+/**
+ * A slot that was made in the moment between the commit record of a TRUNCATE and the time when snapshots
+ * see it cannot be decoded, whoever reads: PostgreSQL ends the stream with this error each time.
+ */
+const CANNOT_DECODE = /could not map file(node|number) .* to relation OID/;
+/** Up to then a table that is added beside open transactions loses changes for good; setup() warns of it. */
+const ADDS_TABLES_SAFELY = 14;
 
 /** One round: a slot that is younger than its rows. */
 export function backfill(stage: Stage, seed: number): Promise<RoundResult> {
@@ -65,7 +72,9 @@ async function play(
     result.complaints.push(...verdict.complaints);
     if (again.length > 0) count("backfill on demand");
   } catch (error) {
-    result.complaints.push(error instanceof Error ? `${error.stack}` : String(error));
+    const text = error instanceof Error ? `${error.stack}` : String(error);
+    if (CANNOT_DECODE.test(text)) count("round that PostgreSQL could not decode");
+    else result.complaints.push(text);
   } finally {
     if (result.complaints.length > 0) result.complaints.unshift(`${subject?.description}`);
     await world.end().catch(() => {});
@@ -104,7 +113,8 @@ class Round {
     this.#subject = subject;
     this.#course = course;
     const { names, random } = world;
-    const late = course.filled && names.length > 1 && random() < 0.35;
+    const late = course.filled && names.length > 1 && random() < 0.35 &&
+      world.server.major >= ADDS_TABLES_SAFELY;
     this.#tables = late ? names.slice(0, -1) : names;
   }
 
