@@ -22,6 +22,8 @@ import { waitForWriters, type Writer } from "./writers.ts";
 const KEYS_AT_ONCE = 200;
 /** How long a chunk may take. The stream stands still meanwhile: a dead connection must not hold it. */
 const CHUNK_MS = 300_000;
+/** About a millisecond's work. */
+const ROWS_OF_TURN = 500;
 /** How often to ask how far the stream is, while a chunk waits for it. */
 const ASK_MS = 20;
 /** Why a job is cancelled that may be planned anew. */
@@ -295,7 +297,7 @@ export class Backfill {
     return false;
   }
 
-  /** While the next rows are read. They are not handed out before. */
+  /** While the next rows are handed out: not those behind them. */
   #save(job: Job): void {
     const { progress, lasting } = this.#options;
     if (!job.initial || !lasting) return;
@@ -312,7 +314,7 @@ export class Backfill {
     try {
       const chunk = await reading;
       if (!await this.#arrives(chunk.window, signal)) return false;
-      await job.saved;
+      const saved = job.saved;
       const more = wanted.keys === undefined && !chunk.end && !handOver.wants(job.name);
       if (more) job.ahead = this.#readAhead({ ...wanted, after: chunk.last }, server, signal);
       const transaction = new TrackedTransaction(null);
@@ -320,6 +322,8 @@ export class Backfill {
       queue.commit(transaction);
       handOver.close(chunk.window);
       if (!await this.#handled(transaction, signal)) return false;
+      // A process that is killed repeats two of what is read at once: a chunk.
+      await saved;
       progress.lsn = formatLsn(chunk.window.lsn);
       progress.void = false;
       if (wanted.keys !== undefined) return true;
@@ -409,7 +413,9 @@ export class Backfill {
     const { intake, queue } = this.#options;
     const offer = intake.beside(rows.table);
     if (takeBack) offer(rows.truncate(at), 0, transaction);
-    while (!signal.aborted && waiting.advance()) {
+    for (let row = 1; !signal.aborted && waiting.advance(); row++) {
+      // Handlers that are quick never let the event loop turn, by which the next rows come.
+      if (row % ROWS_OF_TURN === 0) await nextTurn();
       const { bytes, start, end } = waiting;
       const event = rows.insert(splitCopyRow(bytes, start, end), at);
       if (!window.isCurrent(event.key)) continue;
@@ -448,6 +454,12 @@ export class Backfill {
     this.#change.resolve();
     this.#change = Promise.withResolvers();
   }
+}
+
+/** A timer would wait for a millisecond. */
+function nextTurn(): Promise<void> {
+  const { setImmediate: soon } = globalThis as { setImmediate?: (call: () => void) => unknown };
+  return new Promise((resolve) => soon === undefined ? setTimeout(resolve, 0) : soon(resolve));
 }
 
 /** An event's key as the values of the key's columns. */

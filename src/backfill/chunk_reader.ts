@@ -29,7 +29,7 @@ export interface ChunkReaderOptions {
   connector: Connector;
   publicationName: string;
   handOver: HandOver;
-  /** The rows of a chunk at most, and about what they hold in memory. */
+  /** The rows that are read at once at most, and about what they hold in memory. */
   limits: { maxRows: number; maxBytes: number };
 }
 

@@ -38,8 +38,8 @@ export interface PgStreamOptions {
    */
   stateStore?: StateStore;
   /**
-   * How many rows of a backfill are read, and held in memory, at once; a process that is killed repeats so
-   * many. Default: 5,000 rows, or about 2 MiB where that is less.
+   * How many rows of a backfill are held in memory, half of them read while the other half is handed out; a
+   * process that is killed repeats so many at most. Default: 10,000 rows, or 2 MiB where that is less.
    */
   backfillChunk?: { maxRows?: number; maxBytes?: number };
   /**
@@ -239,7 +239,7 @@ function resolveStore(store: StateStore | undefined): StateStore | null {
 }
 
 function resolveChunk(
-  { maxRows = 5000, maxBytes = 2 * 1024 * 1024 }: NonNullable<PgStreamOptions["backfillChunk"]> =
+  { maxRows = 10_000, maxBytes = 2 * 1024 * 1024 }: NonNullable<PgStreamOptions["backfillChunk"]> =
     {},
 ): { maxRows: number; maxBytes: number } {
   checkCount("backfillChunk.maxRows", maxRows);

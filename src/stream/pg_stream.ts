@@ -471,7 +471,11 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       initial: backfill === "initial",
       progress: new Progress(store ?? new MemoryStateStore(), slotName),
       lasting: store !== null,
-      limits: backfillChunk,
+      // Two of them: one that is handed out, one that is read ahead.
+      limits: {
+        maxRows: Math.max(1, Math.floor(backfillChunk.maxRows / 2)),
+        maxBytes: backfillChunk.maxBytes / 2,
+      },
       retry: reconnect,
     });
   }

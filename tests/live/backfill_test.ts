@@ -147,7 +147,7 @@ describe("a backfill", () => {
   });
 
   test("fills batches, and does not wait for those that nothing fills", async () => {
-    const table = await tableOf(100, { backfill: "initial", backfillChunk: { maxRows: 10 } });
+    const table = await tableOf(100, { backfill: "initial", backfillChunk: { maxRows: 20 } });
     const sizes: number[] = [];
     const at = performance.now();
     const stream = table.stream().onBatch((events) => void sizes.push(events.length), {

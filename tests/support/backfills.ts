@@ -6,7 +6,7 @@ import { type Database, until } from "./streams.ts";
 import { TestTable } from "./test_table.ts";
 
 /** In small chunks. */
-export const initial = { backfill: "initial", backfillChunk: { maxRows: 7 } } as const;
+export const initial = { backfill: "initial", backfillChunk: { maxRows: 14 } } as const;
 
 /** Options of streams, and what is in the table. */
 export type TableOptions = PgStreamOptions & {

@@ -24,7 +24,7 @@ const DEFAULTS: ResolvedOptions = {
   temporary: false,
   backfill: "never",
   stateStore: null,
-  backfillChunk: { maxRows: 5000, maxBytes: 2 * 1024 * 1024 },
+  backfillChunk: { maxRows: 10_000, maxBytes: 2 * 1024 * 1024 },
 };
 
 test("what is left out has the default that the documentation names, written out or not", () => {
