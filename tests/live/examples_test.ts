@@ -106,6 +106,27 @@ test("decode_only.ts prints messages and confirms commits", async () => {
   });
 });
 
+test("backfill.ts hands out the rows that are there, then every change, and is not done twice", async () => {
+  const example = new Example("backfill.ts");
+  await source.query("TRUNCATE documents; INSERT INTO documents VALUES (1, 'a'), (2, 'b')");
+  try {
+    await example.says(/was there 1\nwas there 2\n/);
+    await source.query("INSERT INTO documents VALUES (3, 'c')");
+    await example.says(/insert 3\n/);
+    await example.interrupt();
+  } finally {
+    example[Symbol.dispose]();
+  }
+  const again = new Example("backfill.ts");
+  try {
+    await source.query("INSERT INTO documents VALUES (4, 'd')");
+    await again.says(/^insert 4\n/);
+    await again.interrupt();
+  } finally {
+    again[Symbol.dispose]();
+  }
+});
+
 test("catch_up.ts handles what came since it ran last, and ends", async () => {
   for (
     const [insert, said] of [[false, /\b0 events, up to /], [
