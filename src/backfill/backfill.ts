@@ -67,6 +67,8 @@ export class Backfill {
   #server: StreamedServer | null = null;
   /** Resolves when there may be something to do. */
   #change: PromiseWithResolvers<void> = Promise.withResolvers();
+  /** Why nothing is played any more. */
+  #over: { reason: unknown } | null = null;
   /** Who waits for the rows that were queued. */
   #waiting: { transaction: TrackedTransaction; handled: () => void } | null = null;
 
@@ -131,6 +133,10 @@ export class Backfill {
   /** Reads rows of a table, all or some, whatever was read of it before. Resolves when they are handled. */
   add(options: JobOptions): Promise<void> {
     const job = new Job(options);
+    if (this.#over !== null) {
+      job.end(this.#over.reason);
+      return job.finished;
+    }
     this.#jobs.push(job);
     this.#options.handOver.follow(job.name);
     this.#changed();
@@ -161,6 +167,7 @@ export class Backfill {
       }
     } finally {
       signal.removeEventListener("abort", stop);
+      this.#over = { reason: signal.reason };
       this.#options.handOver.abandon();
       for (const job of this.#jobs.splice(0)) job.end(signal.reason);
       await this.#reader.close();

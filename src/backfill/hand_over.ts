@@ -102,6 +102,8 @@ export class HandOver implements HandOut {
   /** How far the stream has come. */
   #reached: Lsn = INVALID_LSN;
   #transaction: TrackedTransaction | null = null;
+  /** The table of the last event. */
+  #named: { table: EventTable; name: string } | null = null;
   /** The window's snapshot does not show the transaction at hand. */
   #hidden = false;
 
@@ -224,7 +226,7 @@ export class HandOver implements HandOut {
 
   event(event: ChangeEvent, table: EventTable): void {
     if (this.#rereads.size === 0) return;
-    const name = formatTableName(table.name);
+    const name = this.#nameOf(table);
     const rereads = this.#rereads.get(name);
     if (rereads === undefined) return;
     const [window] = this.#windows;
@@ -239,6 +241,14 @@ export class HandOver implements HandOut {
   reached(lsn: Lsn): void {
     this.#reached = lsn;
     this.#arrive();
+  }
+
+  /** Changes of one table mostly come in a row. */
+  #nameOf(table: EventTable): string {
+    if (this.#named?.table !== table) {
+      this.#named = { table, name: formatTableName(table.name) };
+    }
+    return this.#named.name;
   }
 
   #arrive(): void {

@@ -1,5 +1,6 @@
 /** The facade: what is watched, who handles it, and the life of a stream from start to stop. */
 import { Backfill, type BackfillOptions } from "../backfill/backfill.ts";
+import { BackfillError } from "../backfill/errors.ts";
 import { HandOver } from "../backfill/hand_over.ts";
 import { PostgresStateStore } from "../backfill/postgres_state_store.ts";
 import { prepareBackfill } from "../backfill/prepare.ts";
@@ -339,6 +340,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     if (store === null || options.dropSlot === false) return;
     try {
       await new Progress(store, this.#options.slotName).forget();
+    } catch (error) {
+      // Without a table of states there is nothing to forget.
+      if (!(error instanceof BackfillError && error.kind === "state-missing")) throw error;
     } finally {
       await this.#closeStore();
     }

@@ -182,10 +182,11 @@ describe("a role that may not read", () => {
     try {
       const stream = stateless.stream(initial).onChange(() => {});
       assertEquals(await kindOf(stream.start()), "state-missing");
+      await stateless.stream(initial).teardown();
     } finally {
       await db.query("ALTER TABLE IF EXISTS pgstream.state_away RENAME TO state");
     }
-    await stateless.remove();
+    await db.query(`DROP TABLE ${stateless.name}`);
   });
 });
 
