@@ -1,11 +1,6 @@
 /** The facade: what is watched, who handles it, and the life of a stream from start to stop. */
-import { Backfill, type BackfillOptions } from "../backfill/backfill.ts";
-import { BackfillError } from "../backfill/errors.ts";
+import type { Backfill } from "../backfill/backfill.ts";
 import { HandOver } from "../backfill/hand_over.ts";
-import { PostgresStateStore } from "../backfill/postgres_state_store.ts";
-import { prepareBackfill } from "../backfill/prepare.ts";
-import { Progress } from "../backfill/progress.ts";
-import { MemoryStateStore, type StateStore } from "../backfill/state_store.ts";
 import type { AnyRow, ChangeEvent, EventOf } from "../change.ts";
 import { Delivery } from "../delivery/delivery.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
@@ -25,6 +20,7 @@ import type { Sink, SinkLike } from "../sinks/sink.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { Connector } from "../wire/connector.ts";
 import { attachSink, NoSink } from "./attached_sink.ts";
+import { Backfills } from "./backfills.ts";
 import { handlerRunning, notATable, nothingTo, notRunning, notWatched, stopped } from "./errors.ts";
 import { type BatchHandler, type EventHandler, Handlers } from "./handlers.ts";
 import {
@@ -97,7 +93,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   #running: Promise<void> | null = null;
   /** Of the run. */
   #backfill: Backfill | null = null;
-  #defaultStore: PostgresStateStore | null = null;
+  #state: Backfills | undefined;
   /** Handlers that did not finish when they were told to stop, while they have not. */
   #abandoned: Promise<unknown> | null = null;
   #sinksOpen = false;
@@ -204,7 +200,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} that says what is not as it must be and what to run; `signal.reason`.
    */
   async setup({ signal }: { signal?: AbortSignal } = {}): Promise<SetupReport> {
-    if (this.#options.backfill === "initial") await this.#prepareBackfill(signal);
+    await this.#backfills().prepare([...this.#tables.values()], signal);
     const manager = this.#slotManager();
     const report = await manager.setup(signal === undefined ? {} : { signal });
     for (const warning of report.warnings) this.#logger.warn(warning);
@@ -336,16 +332,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   ): Promise<void> {
     this.#mustBeIdle("teardown()");
     await this.#slotManager().teardown(options);
-    const store = this.#stateStore();
-    if (store === null || options.dropSlot === false) return;
-    try {
-      await new Progress(store, this.#options.slotName).forget();
-    } catch (error) {
-      // Without a table of states there is nothing to forget.
-      if (!(error instanceof BackfillError && error.kind === "state-missing")) throw error;
-    } finally {
-      await this.#closeStore();
-    }
+    if (options.dropSlot !== false) await this.#backfills().forget();
   }
 
   /** The same as `stop()`. */
@@ -392,8 +379,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     });
     const handOver = new HandOver(frontier);
     const intake = new Intake(queue, frontier, handOver);
-    const backfill = this.#makeBackfill({
-      connector,
+    const backfill = this.#backfills().make({
       handOver,
       intake,
       queue,
@@ -428,7 +414,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         throw error;
       })
       .finally(async () => {
-        await this.#closeStore();
+        await this.#backfills().close();
         signal?.removeEventListener("abort", abort);
         stop.signal.removeEventListener("abort", stopping);
         this.#patience.end();
@@ -440,56 +426,6 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         this.#running = null;
       });
     return this.#running;
-  }
-
-  /** Before slot and publication are made: what was handed out up to now may be void then. */
-  async #prepareBackfill(signal: AbortSignal | undefined): Promise<void> {
-    const store = this.#stateStore();
-    try {
-      await prepareBackfill({
-        connector: this.#connect(),
-        slotName: this.#options.slotName,
-        publicationName: this.#options.publicationName,
-        tables: [...this.#tables.values()],
-        progress: store === null ? null : new Progress(store, this.#options.slotName),
-        stateTable: store !== null && store === this.#defaultStore,
-      }, signal);
-    } finally {
-      await this.#closeStore();
-    }
-  }
-
-  /** One that was passed in is closed by whoever passed it. */
-  async #closeStore(): Promise<void> {
-    await this.#defaultStore?.close();
-  }
-
-  #makeBackfill(
-    parts: Pick<BackfillOptions, "connector" | "handOver" | "intake" | "queue" | "ask">,
-  ): Backfill {
-    const { slotName, publicationName, backfill, backfillChunk, reconnect } = this.#options;
-    const store = this.#stateStore();
-    return new Backfill({
-      ...parts,
-      publicationName,
-      initial: backfill === "initial",
-      progress: new Progress(store ?? new MemoryStateStore(), slotName),
-      lasting: store !== null,
-      // Two of them: one that is handed out, one that is read ahead.
-      limits: {
-        maxRows: Math.max(1, Math.floor(backfillChunk.maxRows / 2)),
-        maxBytes: backfillChunk.maxBytes / 2,
-      },
-      retry: reconnect,
-    });
-  }
-
-  /** Where progress is kept; null where none has to be. */
-  #stateStore(): StateStore | null {
-    const { stateStore, backfill, temporary } = this.#options;
-    if (stateStore !== null) return stateStore;
-    if (backfill === "never" || temporary) return null;
-    return this.#defaultStore ??= new PostgresStateStore({ connector: this.#connect() });
   }
 
   #delivery(hooks: QueueHooks): Delivery {
@@ -521,6 +457,10 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       ...(password === undefined ? {} : { password }),
     });
     return this.#connector;
+  }
+
+  #backfills(): Backfills {
+    return this.#state ??= new Backfills(this.#options, this.#connect());
   }
 
   #slotManager(): SlotManager {
