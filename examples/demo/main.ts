@@ -10,7 +10,13 @@
  * @module
  */
 
-import { type ChangeEvent, PgStream, PgStreamError, type Sink } from "@pgstream/pgstream";
+import {
+  type ChangeEvent,
+  MemoryStateStore,
+  PgStream,
+  PgStreamError,
+  type Sink,
+} from "@pgstream/pgstream";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
@@ -23,13 +29,14 @@ import {
   showCopy,
   showError,
   showNote,
+  showProgress,
   showReady,
   showStep,
   showSummary,
   showTitle,
 } from "./screen.ts";
 import { openSource, openStore, type Source, type Store } from "./servers.ts";
-import { CHAPTERS, type Edit, type Page, QUESTIONS } from "./story.ts";
+import { CHAPTERS, type Edit, insert, type Page, PAGES, QUESTIONS } from "./story.ts";
 
 const ARRIVAL_TIMEOUT_MS = 20_000;
 
@@ -79,9 +86,16 @@ class Follower {
   readonly latencies: number[] = [];
   readonly #stored = new Set<string>();
 
+  /** How many vectors there are by now. */
+  get stored(): number {
+    return this.#stored.size;
+  }
+
   /** Handles one event. */
   async follow(event: ChangeEvent<Page>, sink: Sink): Promise<void> {
     const done = await this.#apply(event, sink);
+    // A row that was there already has been searchable for no time yet.
+    if (event.backfill) return showProgress(this.stored, PAGES.length);
     const latencyMs = Date.now() - event.commitTime.getTime();
     this.latencies.push(latencyMs);
     const { lsn, operation } = event;
@@ -137,7 +151,14 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
     showReady("embedding model", `${EMBEDDING_DIMENSIONS} dimensions, in this process, offline`);
 
     const follower = new Follower();
-    const stream = new PgStream({ dsn: source.dsn, slotName: source.slotName });
+    await commit(PAGES.map(insert), source);
+    const stream = new PgStream({
+      dsn: source.dsn,
+      slotName: source.slotName,
+      backfill: "initial",
+      // Nothing is to be left on the server, and nobody goes on from here.
+      stateStore: new MemoryStateStore(),
+    });
     stream.watch(source.table);
     stream.sink(store.sink);
     stream.onChange((event, sink) => follower.follow(event as ChangeEvent<Page>, sink));
@@ -172,26 +193,35 @@ interface Scene {
 }
 
 async function tellStory(scene: Scene & { follower: Follower }): Promise<void> {
+  showStep(1, "Ten help pages are there already");
+  await arrival(() => scene.follower.stored === PAGES.length, scene);
+  for (const question of QUESTIONS) await ask(question, scene);
   for (const [index, { title, edits }] of CHAPTERS.entries()) {
-    showStep(index + 1, title);
+    showStep(index + 2, title);
     showChangeHeader();
     for (const edit of edits) await commitAndFollow(edit, scene);
     for (const question of QUESTIONS) await ask(question, scene);
   }
 }
 
-async function commitAndFollow(
-  edit: Edit,
-  { source, follower, signal }: Scene & { follower: Follower },
-): Promise<void> {
-  const expected = follower.latencies.length + edit.changes;
+async function commitAndFollow(edit: Edit, scene: Scene & { follower: Follower }): Promise<void> {
+  const { latencies } = scene.follower;
+  const expected = latencies.length + edit.changes;
+  await commit(edit.statements, scene.source);
+  await arrival(() => latencies.length >= expected, scene);
+}
+
+async function commit(statements: Edit["statements"], source: Source): Promise<void> {
   await source.sql.begin(async (sql) => {
-    for (const { text, parameters } of edit.statements) {
+    for (const { text, parameters } of statements) {
       await sql.unsafe(text.replace("documents", source.table), parameters);
     }
   });
+}
+
+async function arrival(arrived: () => boolean, { signal }: Scene): Promise<void> {
   const deadline = Date.now() + ARRIVAL_TIMEOUT_MS;
-  while (follower.latencies.length < expected) {
+  while (!arrived()) {
     signal.throwIfAborted();
     if (Date.now() > deadline) {
       throw new PgStreamError(`Nothing arrived within ${ARRIVAL_TIMEOUT_MS} ms of a commit`, {
@@ -213,7 +243,7 @@ async function ask(question: string, { store }: Scene): Promise<void> {
 
 async function keepGoing(scene: Scene): Promise<void> {
   const { source, signal } = scene;
-  showStep(CHAPTERS.length + 1, "Now you: it follows what you change, until Ctrl+C");
+  showStep(CHAPTERS.length + 2, "Now you: it follows what you change, until Ctrl+C");
   showCopy("connect", `psql '${source.dsn}'`);
   showCopy(
     "change",

@@ -71,6 +71,15 @@ export function showChange({ lsn, operation, key, done, latencyMs }: ChangeLine)
   write(`   ${columns.join("")}`);
 }
 
+/** A bar: where a person reads it grows in place, elsewhere it is told when it is full. */
+export function showProgress(done: number, total: number): void {
+  const full = Math.round(20 * done / total);
+  const bar = paint("green", "█".repeat(full)) + paint("dim", "░".repeat(20 - full));
+  const line = `   ${bar} ${done} of ${total} rows`;
+  if (done === total) write(colours ? `\r${line}` : line);
+  else if (colours) process.stdout.write(`\r${line}`);
+}
+
 /** A question and the texts that are nearest to it. */
 export function showAnswers(
   question: string,
