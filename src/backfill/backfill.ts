@@ -308,7 +308,8 @@ export class Backfill {
   #save(job: Job): void {
     const { progress, lasting } = this.#options;
     if (!job.initial || !lasting) return;
-    job.saved = this.#trying(job, () => progress.save());
+    // At once, though the stream may be told to stop by now: what is handled is handled.
+    job.saved = progress.save().catch(() => this.#trying(job, () => progress.save()));
     job.saved.catch(() => {});
   }
 
@@ -444,7 +445,7 @@ export class Backfill {
       this.#waiting = null;
       signal.removeEventListener("abort", stop);
     }
-    return transaction.pending === 0 && !signal.aborted;
+    return transaction.pending === 0 && signal.reason !== CANCELLED;
   }
 
   /** The connection of the store is not the stream's: should it fail, the next chunk tries again. */
