@@ -4,7 +4,7 @@
  */
 import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
-import { Connector, type ConnectorOptions } from "../wire/connector.ts";
+import { Connector } from "../wire/connector.ts";
 import type { CopyBoth } from "../wire/copy_both.ts";
 import type { Span } from "../wire/frames.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
@@ -29,59 +29,10 @@ import {
   startReplication,
 } from "./start_replication.ts";
 import { ShutdownSigns } from "./shutdown_signs.ts";
+import { StatusUpdates } from "./status_updates.ts";
+import type { ReplicationStreamOptions } from "./stream_options.ts";
 
-/** Status updates go out at least this often. */
-const LONGEST_STATUS_INTERVAL_MS = 10_000;
-/** … and at most this often when there is something to say: progress, or a reply asked for. */
-const SHORTEST_STATUS_INTERVAL_MS = 100;
-/** … but for whoever waits for the reply. */
-const SHORTEST_ASKING_INTERVAL_MS = 5;
-
-/** Which slot to stream from, and how. */
-export interface ReplicationStreamOptions extends ConnectorOptions {
-  /** Default: `"pgstream"`. */
-  slotName?: string;
-  /** Default: the slot's name. */
-  publicationName?: string;
-  /** Where to start. Default, and where it is below it: the slot's confirmed position. */
-  startLsn?: Lsn | string;
-  /**
-   * Used instead of connecting by the other options.
-   * @internal
-   */
-  connector?: Connector;
-  /** Ends the opening, with the signal's reason; later it has no effect. */
-  signal?: AbortSignal;
-  /**
-   * Looks round on the stream's own connection just before it streams, and says where to start, in
-   * place of `startLsn`. What it throws ends the opening.
-   * @internal
-   */
-  prepare?: (
-    connection: Connection,
-    identity: SystemIdentity,
-    backend: Backend,
-  ) => Promise<Lsn>;
-  /**
-   * Called at a status update while a `read()` waits and nothing at all has come since the server was
-   * asked for a reply: `requests` of them in a row, 1, 2, 3 …, each at least one interval old. They are
-   * counted, not timed, so that a process that stood still takes no server for dead; and not counted
-   * while nobody reads.
-   * @internal
-   */
-  onUnanswered?: (requests: number) => void;
-  /**
-   * Called once, when the server asks for replies in a burst: it shuts down, and goes on asking until
-   * all that it has sent is acknowledged or the stream is closed.
-   * @internal
-   */
-  onServerStopping?: () => void;
-  /**
-   * Called when a status update could not be sent, which whoever does not read would not notice.
-   * @internal
-   */
-  onLost?: (error: unknown) => void;
-}
+export type { ReplicationStreamOptions } from "./stream_options.ts";
 
 /**
  * An async iterable of XLogData from a logical slot. Status updates run on a timer of their own, the
@@ -110,24 +61,15 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   readonly #publicationName: string;
   readonly #identity: SystemIdentity;
   readonly #backend: Backend;
-  readonly #interval: ReturnType<typeof setInterval>;
+  readonly #updates: StatusUpdates;
   readonly #shutdownSigns: ShutdownSigns;
   readonly #message = new ReplicationMessageReader();
-  #soon: ReturnType<typeof setTimeout> | undefined;
   #receivedLsn: Lsn;
   /** The highest position of data since `#receivedLsn` was set, in halves: a `bigint` for each row would cost. */
   #dataHigh = 0;
   #dataLow = 0;
   #acknowledgedLsn: Lsn;
-  /** By a clock that nobody sets back. */
-  #lastStatusAt = -Infinity;
   #reading = false;
-  /** What had come at the last status update by the clock. */
-  #heardBytes = 0;
-  /** Replies that were asked for in a row, with nothing heard since. */
-  #asked = 0;
-  /** The next status update asks for a reply. */
-  #replyWanted = false;
   #ending: Promise<boolean> | undefined;
 
   private constructor(
@@ -151,7 +93,12 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     this.#receivedLsn = start.lsn;
     this.#acknowledgedLsn = start.lsn;
     this.#shutdownSigns = new ShutdownSigns(start.walSenderTimeoutMs);
-    this.#interval = setInterval(() => this.#tick(), statusIntervalMs(start.walSenderTimeoutMs));
+    this.#updates = new StatusUpdates(start.walSenderTimeoutMs, {
+      write: (replyRequested) => this.#writeStatus(replyRequested),
+      heard: () => ({ waiting: this.#reading, bytes: this.receivedBytes }),
+      onUnanswered: (requests) => options.onUnanswered?.(requests),
+      onLost: (error) => options.onLost?.(error),
+    });
   }
 
   /**
@@ -337,7 +284,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       );
     }
     this.#acknowledgedLsn = position;
-    this.#sendSoon();
+    this.#updates.sendSoon();
   }
 
   /**
@@ -345,10 +292,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    * @internal
    */
   requestReply(): void {
-    this.#replyWanted = true;
-    clearTimeout(this.#soon);
-    this.#soon = undefined;
-    this.#sendSoon(SHORTEST_ASKING_INTERVAL_MS);
+    this.#updates.requestReply();
   }
 
   /**
@@ -380,12 +324,11 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   }
 
   async #end(timeoutMs: number): Promise<boolean> {
-    clearInterval(this.#interval);
-    clearTimeout(this.#soon);
+    this.#updates.stop();
     try {
       // Not waited for: a connection that takes no more bytes would hold it for ever, and what ends
       // the copy ends this write too.
-      this.#writeStatus().catch(() => {});
+      this.#writeStatus(false).catch(() => {});
       return (await this.#copy.end({ timeoutMs })).commandComplete;
     } finally {
       await this.#connection.close();
@@ -404,7 +347,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     this.noteReceived(keepalive.walEnd);
     // Answered after the caller had its turn: the position that this very keepalive brings is what a
     // server that shuts down waits for.
-    if (keepalive.replyRequested) this.#sendSoon();
+    if (keepalive.replyRequested) this.#updates.sendSoon();
     if (this.#shutdownSigns.received(keepalive)) this.#options.onServerStopping?.();
   }
 
@@ -414,37 +357,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     return publicationMissing(this.#publicationName, error);
   }
 
-  /** The status update by the clock. */
-  #tick(): void {
-    // A read that waits takes whatever comes: if nothing came, nothing was there to be taken.
-    const silent = this.#reading && this.receivedBytes === this.#heardBytes;
-    this.#heardBytes = this.receivedBytes;
-    const unanswered = silent ? this.#asked : 0;
-    this.#asked = silent ? this.#asked + 1 : 0;
-    if (silent) this.#replyWanted = true;
-    this.#sendStatus();
-    if (unanswered > 0) this.#options.onUnanswered?.(unanswered);
-  }
-
-  #sendSoon(intervalMs = SHORTEST_STATUS_INTERVAL_MS): void {
-    if (this.#soon !== undefined || this.#ending !== undefined) return;
-    const wait = Math.max(0, this.#lastStatusAt + intervalMs - performance.now());
-    this.#soon = setTimeout(() => this.#sendStatus(), wait);
-  }
-
-  #sendStatus(): void {
-    clearTimeout(this.#soon);
-    this.#soon = undefined;
-    // A lost connection is the reader's to tell; but it may not read for long.
-    this.#writeStatus().catch((error) => {
-      if (this.#ending === undefined) this.#options.onLost?.(error);
-    });
-  }
-
-  async #writeStatus(): Promise<void> {
-    this.#lastStatusAt = performance.now();
-    const replyRequested = this.#replyWanted;
-    this.#replyWanted = false;
+  async #writeStatus(replyRequested: boolean): Promise<void> {
     const writtenLsn = this.receivedLsn;
     this.#shutdownSigns.sent(writtenLsn);
     await this.#copy.write(encodeStandbyStatusUpdate({
@@ -468,12 +381,6 @@ function toLsn(lsn: Lsn | string): Lsn {
       cause,
     });
   }
-}
-
-/** The smaller of 10 s and a third of the server's timeout; a timeout of 0 is none. */
-export function statusIntervalMs(walSenderTimeoutMs: number): number {
-  if (walSenderTimeoutMs === 0) return LONGEST_STATUS_INTERVAL_MS;
-  return Math.min(LONGEST_STATUS_INTERVAL_MS, Math.max(1, Math.floor(walSenderTimeoutMs / 3)));
 }
 
 /** @throws {SlotError} of kind `lsn-beyond-server`. */
