@@ -1,4 +1,7 @@
-/** The facade: what is watched, who handles it, and the life of a stream from start to stop. */
+/**
+ * The facade: what is watched, who handles it, and the life of a stream from start to stop. Longer than
+ * other files: the half of it is the documentation of what users call.
+ */
 import type { Backfill } from "../backfill/backfill.ts";
 import { HandOver } from "../backfill/hand_over.ts";
 import type { AnyRow, ChangeEvent, EventOf } from "../change.ts";

@@ -1,6 +1,6 @@
 /** A stream from start to stop: one queue, and as many connections as it takes. */
 import type { Backfill } from "../backfill/backfill.ts";
-import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
+import { backoffMs, pause } from "../backoff.ts";
 import { isRetryable, PgStreamError } from "../errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
 import { connectForReplication } from "../replication/connect.ts";
@@ -10,11 +10,16 @@ import type { Backend } from "../replication/liveness.ts";
 import { currentDatabase, type SystemIdentity } from "../replication/server.ts";
 import { recreateSlot, waitForSlot } from "../replication/slot.ts";
 import type { StreamStart } from "../replication/start.ts";
-import type { TableName } from "../table_name.ts";
-import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
 import type { Patience } from "./patience.ts";
-import { type Continuation, continueAt, isSlotLost, type KnownSystem } from "./position.ts";
+import {
+  type Continuation,
+  continueAt,
+  isSlotLost,
+  type KnownSystem,
+  temporaryLost,
+} from "./position.ts";
+import type { RunOptions } from "./run_options.ts";
 import { type Pipeline, Session, type SessionOptions } from "./session.ts";
 
 /** What a handler gets to finish its event where nobody says how long. */
@@ -31,35 +36,6 @@ const PROVEN_MS = 5_000;
 const MOST_BACKENDS = 64;
 /** How long `onSlotLost: "recreate"` waits for writing transactions to end. */
 const RECREATE_MS = 60_000;
-
-/** What a run works with. */
-export interface RunOptions {
-  connector: Connector;
-  slotName: string;
-  publicationName: string;
-  tables: readonly TableName[];
-  temporary: boolean;
-  failover: boolean;
-  /** What may wait for the handlers. */
-  maxQueueBytes: number;
-  /** Null: a lost connection ends the stream. */
-  reconnect: RetryLimits | null;
-  onSlotLost: "error" | "recreate";
-  /** `"fail"`: at once. */
-  whenSlotInUse: "error" | "wait" | "fail";
-  /** Stop once all that is committed now is handled. */
-  catchUp: boolean;
-  /** Walsenders that were opened for this slot before; more are added. */
-  own: Backend[];
-  /** What an earlier run learnt of the server. */
-  known: KnownSystem | null;
-  onState: (state: "connecting" | "streaming" | "reconnecting" | "stopping") => void;
-  /** A connection took a lost one's place. */
-  onReconnect: () => void;
-  /** What a connection was lost by. */
-  onLost: (error: unknown) => void;
-  onGap: (gap: Gap) => void;
-}
 
 /** What a new connection found, and what it means for what is queued: done once the slot is this stream's. */
 interface Arrival extends Continuation {
@@ -428,13 +404,4 @@ function isInUse(error: unknown): error is SlotError {
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function temporaryLost(slotName: string): SlotError {
-  return new SlotError(`Temporary slot "${slotName}" ended with its connection`, {
-    kind: "slot-lost",
-    slotName,
-    hint:
-      'Changes since then are missed. Use onSlotLost: "recreate" and onGap, or a slot that stays.',
-  });
 }

@@ -1,0 +1,36 @@
+/** What a run of a stream works with. */
+import type { RetryLimits } from "../backoff.ts";
+import type { Backend } from "../replication/liveness.ts";
+import type { TableName } from "../table_name.ts";
+import type { Connector } from "../wire/connector.ts";
+import type { Gap } from "./options.ts";
+import type { KnownSystem } from "./position.ts";
+
+/** From one connection to the next. */
+export interface RunOptions {
+  connector: Connector;
+  slotName: string;
+  publicationName: string;
+  tables: readonly TableName[];
+  temporary: boolean;
+  failover: boolean;
+  /** What may wait for the handlers. */
+  maxQueueBytes: number;
+  /** Null: a lost connection ends the stream. */
+  reconnect: RetryLimits | null;
+  onSlotLost: "error" | "recreate";
+  /** `"fail"`: at once. */
+  whenSlotInUse: "error" | "wait" | "fail";
+  /** Stop once all that is committed now is handled. */
+  catchUp: boolean;
+  /** Walsenders that were opened for this slot before; more are added. */
+  own: Backend[];
+  /** What an earlier run learnt of the server. */
+  known: KnownSystem | null;
+  onState: (state: "connecting" | "streaming" | "reconnecting" | "stopping") => void;
+  /** A connection took a lost one's place. */
+  onReconnect: () => void;
+  /** What a connection was lost by. */
+  onLost: (error: unknown) => void;
+  onGap: (gap: Gap) => void;
+}
