@@ -16,6 +16,8 @@ export interface PrepareOptions {
   slotName: string;
   publicationName: string;
   tables: readonly TableName[];
+  /** True where the tables' rows are to be read. */
+  reads: boolean;
   /** Null: none is kept. */
   progress: Progress | null;
   /** True where progress is kept in the source database. */
@@ -36,7 +38,7 @@ export async function prepareBackfill(
   const connection = await connector.connect({ signal });
   try {
     const tables = await readTables(connection, options.tables, signal);
-    await checkReadable(connection, tables, connector.options.user, signal);
+    if (options.reads) await checkReadable(connection, tables, connector.options.user, signal);
     if (progress === null) return;
     if (options.stateTable) await prepareStateTable(connection, signal);
     await progress.load();

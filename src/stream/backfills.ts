@@ -35,13 +35,15 @@ export class Backfills {
    * @throws {BackfillError} `select-privilege`, `state-store`.
    */
   async prepare(tables: readonly TableName[], signal: AbortSignal | undefined): Promise<void> {
-    if (this.#options.backfill === "never") return;
+    const reads = this.#options.backfill === "initial";
+    if (!reads && this.#store === null) return;
     try {
       await prepareBackfill({
         connector: this.#connector,
         slotName: this.#options.slotName,
         publicationName: this.#options.publicationName,
         tables,
+        reads,
         progress: this.#store === null ? null : this.#progress(),
         stateTable: this.#own !== null,
       }, signal);

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertInstanceOf, assertStringIncludes } from "@std/assert";
 import { after, before, describe, test } from "node:test";
-import { PgStream, PgStreamError } from "../../mod.ts";
+import { MemoryStateStore, PgStream, PgStreamError } from "../../mod.ts";
 import {
   initial,
   over,
@@ -224,6 +224,25 @@ describe("a backfill", () => {
     await db.query(`DELETE FROM ${table.name} WHERE id = 3`);
     await run();
     await same(model, table.name);
+    await table.remove();
+  });
+
+  test("or none, with a state store: another server is noticed by the next process (47)", async () => {
+    const stateStore = new MemoryStateStore();
+    const table = await tableOf(1, { stateStore });
+    const run = async () => {
+      const running = await started(table.stream().onChange(() => {}));
+      await running.stop();
+    };
+    await run();
+    const key = `slot/${table.slotName}`;
+    const known = JSON.parse((await stateStore.get(key))!);
+    await stateStore.set(key, JSON.stringify({ ...known, server: { systemId: "1", timeline: 1 } }));
+    assertEquals(await kindOf(table.stream().onChange(() => {}).start()), "system-changed");
+    // A slot that is made anew knows nothing of the other one.
+    await db.query(`SELECT pg_drop_replication_slot('${table.slotName}')`);
+    await table.stream().setup();
+    await run();
     await table.remove();
   });
 
