@@ -373,6 +373,7 @@ export class Backfill {
   async #whole(job: Job, wanted: Wanted, { startedAt }: StreamedServer): Promise<boolean> {
     const { connector, queue } = this.#options;
     const { progress, signal } = job;
+    if (job.partial) throw rowsAlike(progress.table);
     connector.logger.warn(
       `Table ${progress.table} has no primary key: it is read in one snapshot, behind a truncate event, ` +
         "and changes wait until all of it is handed out. Should that be interrupted, it begins anew.",
@@ -383,8 +384,7 @@ export class Backfill {
       arrives: (window) => this.#arrives(window, signal),
       take: async (chunk) => {
         // Nothing tells a row that was handed out before from one that is handed out again.
-        const takeBack = chunk.first && wanted.where === undefined;
-        await this.#offer(job, chunk, transaction, takeBack);
+        await this.#offer(job, chunk, transaction, chunk.first);
         rows += chunk.count;
       },
     });
@@ -462,6 +462,15 @@ export class Backfill {
     this.#change.resolve();
     this.#change = Promise.withResolvers();
   }
+}
+
+function rowsAlike(table: string): BackfillError {
+  return new BackfillError(`Table ${table} has no primary key: a part of it cannot be read again`, {
+    kind: "no-primary-key",
+    hint:
+      "Nothing tells its rows from those that were handed out. Leave out where and keys: all of it " +
+      "is handed out then, behind a truncate event.",
+  });
 }
 
 /** A timer would wait for a millisecond. */

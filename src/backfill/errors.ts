@@ -7,8 +7,10 @@ import { PgStreamError } from "../errors.ts";
  * - `select-privilege`, `row-security`: the role may not read the table, or not all of its rows
  * - `lock-timeout`: somebody holds the table; retryable
  * - `table-missing`, `table-not-published`: the table was dropped, or is not in the publication
+ * - `no-primary-key`: a part was asked for of a table whose rows cannot be told apart
+ * - `key-changed`, `other-server`: the table, or the server, became another one meanwhile; retryable
  * - `state-missing`: the table in which progress is kept is not there
- * - `state-store`: progress cannot be read or written
+ * - `state-store`, `state-invalid`: progress cannot be read or written
  */
 export class BackfillError extends PgStreamError {
   /** `"BackfillError"` */

@@ -57,6 +57,11 @@ export class Job {
 
   readonly #onAbort = () => this.cancel(this.#options.signal!.reason);
 
+  /** True where not all of the table's rows are wanted. */
+  get partial(): boolean {
+    return this.#options.keys !== undefined || this.#options.where !== undefined;
+  }
+
   /** Aborted when nothing more of it is wanted. */
   get signal(): AbortSignal {
     return this.#abort.signal;

@@ -147,7 +147,8 @@ export function planSignature(
         FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
       (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', i.indexrelid, i.indisprimary,
           i.indisreplident, i.indisvalid, i.indkey, i.indclass), ',' ORDER BY i.indexrelid)
-        FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid),
+        FROM pg_catalog.pg_index i
+        WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)),
       (SELECT p::pg_catalog.text FROM ${publications}),
       (SELECT pg_catalog.string_agg(r::pg_catalog.text, ',' ORDER BY r.oid)
         FROM pg_catalog.pg_publication_rel r WHERE r.prrelid = c.oid)${schemas}))

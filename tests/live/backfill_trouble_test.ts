@@ -270,6 +270,9 @@ describe("a backfill", () => {
     await until("the change", () => rows.at(-1) === "99 later");
     assertEquals(rows.slice(0, -1).sort(), texts(0, 9).flatMap((a) => Array(10).fill(`${a} same`)));
     assert(logger.lines.some((line) => line.includes("has no primary key")));
+    const some = running.stream.backfill(table.name, { where: "a = 1" });
+    assertEquals(await kindOf(some), "no-primary-key");
+    assertEquals(rows.at(-1), "99 later");
     await running.stop();
     await table.remove();
   });
