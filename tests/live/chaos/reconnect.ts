@@ -32,7 +32,7 @@ async function measure(
   const [subject] = subjects;
   await subject!.beginStreaming();
   let pid = await otherPid(subject!, null);
-  while (!written.aborted) {
+  do {
     await sleep(random() * 300);
     if (random() < 0.5) {
       const since = performance.now();
@@ -49,7 +49,7 @@ async function measure(
       add("back after a restart, ms", performance.now() - since);
       count("restart");
     }
-  }
+  } while (!written.aborted);
 }
 
 /** Waits until the slot's walsender is another one. */
