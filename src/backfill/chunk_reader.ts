@@ -6,7 +6,7 @@ import { rowsOf } from "../replication/server.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
-import { Backlog } from "../wire/backlog.ts";
+import { Backlog, type Block } from "../wire/backlog.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Span } from "../wire/frames.ts";
 import { BackfillError } from "./errors.ts";
@@ -77,6 +77,8 @@ export class ChunkReader {
   #connection: Connection | null = null;
   #plan: ReadPlan | null = null;
   #rows: RowEvents | null = null;
+  /** Chunks come one after the other. */
+  readonly #spare: Block[] = [];
   /** Rows of the next chunk: fewer than the most where they turn out to be wide. */
   #limit: number;
 
@@ -118,7 +120,7 @@ export class ChunkReader {
       const sql = wanted.keys === undefined
         ? chunkSql(opened.plan, { ...wanted, limit })
         : keysSql(opened.plan, wanted.keys, wanted.where);
-      const chunk = newChunk(opened, true);
+      const chunk = newChunk(opened, true, this.#spare);
       const { maxBytes } = this.#options.limits;
       let last: Uint8Array | null = null;
       let start = 0;
@@ -163,12 +165,12 @@ export class ChunkReader {
       try {
         if (!await on.arrives(opened.window)) return false;
         const sql = tableSql(opened.plan, wanted.where);
-        let chunk = newChunk(opened, true);
+        let chunk = newChunk(opened, true, this.#spare);
         for await (const rows of connection.copyOut(sql, { signal })) {
           while (rows.advance()) add(chunk, rows);
           if (chunk.waiting.waitingBytes < limits.maxBytes) continue;
           await on.take(chunk);
-          chunk = newChunk(opened, false);
+          chunk = newChunk(opened, false, this.#spare);
         }
         await on.take(chunk);
         return true;
@@ -278,8 +280,8 @@ export class ChunkReader {
   }
 }
 
-function newChunk(opened: Opened, first: boolean): Chunk {
-  return { ...opened, waiting: new Backlog(), count: 0, last: null, end: false, first };
+function newChunk(opened: Opened, first: boolean, spare: Block[]): Chunk {
+  return { ...opened, waiting: new Backlog(spare), count: 0, last: null, end: false, first };
 }
 
 function add(chunk: Chunk, row: Span): void {
