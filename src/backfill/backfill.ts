@@ -8,7 +8,6 @@ import { isRetryable } from "../errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
-import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connector } from "../wire/connector.ts";
 import { type Chunk, ChunkReader, type Wanted } from "./chunk_reader.ts";
 import { BackfillError } from "./errors.ts";
@@ -417,7 +416,7 @@ export class Backfill {
       // Handlers that are quick never let the event loop turn, by which the next rows come.
       if (row % ROWS_OF_TURN === 0) await nextTurn();
       const { bytes, start, end } = waiting;
-      const event = rows.insert(splitCopyRow(bytes, start, end), at);
+      const event = rows.insert(bytes, start, end, at);
       if (!window.isCurrent(event.key)) continue;
       offer(event, heldRowBytes(end - start, plan.columns.length), transaction);
       const room = queue.room();
