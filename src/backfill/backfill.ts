@@ -21,8 +21,8 @@ import { waitForWriters, type Writer } from "./writers.ts";
 const KEYS_AT_ONCE = 200;
 /** How long a chunk may take. The stream stands still meanwhile: a dead connection must not hold it. */
 const CHUNK_MS = 300_000;
-/** About a millisecond's work. */
-const ROWS_OF_TURN = 500;
+/** A fraction of a millisecond's work. */
+const ROWS_OF_TURN = 250;
 /** How often to ask how far the stream is, while a chunk waits for it. */
 const ASK_MS = 20;
 /** Why a job is cancelled that may be planned anew. */
@@ -414,7 +414,7 @@ export class Backfill {
     if (takeBack) offer(rows.truncate(at), 0, transaction);
     for (let row = 1; !signal.aborted && waiting.advance(); row++) {
       // Handlers that are quick never let the event loop turn, by which the next rows come.
-      if (row % ROWS_OF_TURN === 0) await nextTurn();
+      if (row % ROWS_OF_TURN === 0) await this.#reader.more();
       const { bytes, start, end } = waiting;
       const event = rows.insert(bytes, start, end, at);
       if (!window.isCurrent(event.key)) continue;
@@ -453,12 +453,6 @@ export class Backfill {
     this.#change.resolve();
     this.#change = Promise.withResolvers();
   }
-}
-
-/** A timer would wait for a millisecond. */
-function nextTurn(): Promise<void> {
-  const { setImmediate: soon } = globalThis as { setImmediate?: (call: () => void) => unknown };
-  return new Promise((resolve) => soon === undefined ? setTimeout(resolve, 0) : soon(resolve));
 }
 
 /** An event's key as the values of the key's columns. */

@@ -79,6 +79,10 @@ export class ChunkReader {
   #rows: RowEvents | null = null;
   /** Chunks come one after the other. */
   readonly #spare: Block[] = [];
+  /** True while a chunk is being read. */
+  #reading = false;
+  /** Tells who waits for it that more of the chunk has come. */
+  #onMore: () => void = () => {};
   /** Rows of the next chunk: fewer than the most where they turn out to be wide. */
   #limit: number;
 
@@ -109,12 +113,38 @@ export class ChunkReader {
   }
 
   /**
+   * While a chunk is being read, lets the event loop turn until more of it has come, or for a
+   * millisecond or so. A turn by `setImmediate` would not do: on Deno, sockets are looked at in one
+   * such turn of 61.
+   */
+  more(): Promise<void> | null {
+    if (!this.#reading) return null;
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, 0);
+      this.#onMore = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /**
    * Reads a chunk, and opens its window: the stream stands still at its place until that is closed.
    *
    * @param startedAt when the server was started that the stream comes from
    * @throws {BackfillError} `table-missing`, `select-privilege`, `other-server`; nothing stays open then.
    */
   async read(wanted: Wanted, startedAt: string, signal: AbortSignal): Promise<Chunk> {
+    this.#reading = true;
+    try {
+      return await this.#read(wanted, startedAt, signal);
+    } finally {
+      this.#reading = false;
+      this.#onMore();
+    }
+  }
+
+  async #read(wanted: Wanted, startedAt: string, signal: AbortSignal): Promise<Chunk> {
     return await this.#inSnapshot(wanted, startedAt, signal, async (connection, opened) => {
       const limit = this.#limit;
       const sql = wanted.keys === undefined
@@ -132,6 +162,7 @@ export class ChunkReader {
           start = rows.start;
           end = rows.end;
         }
+        this.#onMore();
         // Of keys that were asked for, none may be left out.
         if (chunk.waiting.waitingBytes >= maxBytes * 2 && wanted.keys === undefined) break;
       }
@@ -224,9 +255,11 @@ export class ChunkReader {
         `BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; ${lockSql(plan)}`,
         { signal },
       );
+      this.#onMore();
       handOver.pause();
       standStillUntil ??= performance.now() + STAND_STILL_MS;
       const { snapshot, lsn, at, ...found } = await look(connection, oid, publicationName, signal);
+      this.#onMore();
       if (found.startedAt !== startedAt) throw otherServer();
       const window = handOver.open(name, snapshot, lsn);
       if (window !== null) {
