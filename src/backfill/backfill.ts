@@ -8,7 +8,6 @@ import { isRetryable } from "../errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
-import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connector } from "../wire/connector.ts";
 import { type Chunk, ChunkReader, type Wanted } from "./chunk_reader.ts";
 import { BackfillError } from "./errors.ts";
@@ -22,8 +21,8 @@ import { waitForWriters, type Writer } from "./writers.ts";
 const KEYS_AT_ONCE = 200;
 /** How long a chunk may take. The stream stands still meanwhile: a dead connection must not hold it. */
 const CHUNK_MS = 300_000;
-/** About a millisecond's work. */
-const ROWS_OF_TURN = 500;
+/** A fraction of a millisecond's work. */
+const ROWS_OF_TURN = 250;
 /** How often to ask how far the stream is, while a chunk waits for it. */
 const ASK_MS = 20;
 /** Why a job is cancelled that may be planned anew. */
@@ -423,9 +422,9 @@ export class Backfill {
     if (takeBack) offer(rows.truncate(at), 0, transaction);
     for (let row = 1; !signal.aborted && waiting.advance(); row++) {
       // Handlers that are quick never let the event loop turn, by which the next rows come.
-      if (row % ROWS_OF_TURN === 0) await nextTurn();
+      if (row % ROWS_OF_TURN === 0) await this.#reader.more();
       const { bytes, start, end } = waiting;
-      const event = rows.insert(splitCopyRow(bytes, start, end), at);
+      const event = rows.insert(bytes, start, end, at);
       if (!window.isCurrent(event.key)) continue;
       offer(event, heldRowBytes(end - start, plan.columns.length), transaction);
       const room = queue.room();
@@ -471,12 +470,6 @@ function rowsAlike(table: string): BackfillError {
       "Nothing tells its rows from those that were handed out. Leave out where and keys: all of it " +
       "is handed out then, behind a truncate event.",
   });
-}
-
-/** A timer would wait for a millisecond. */
-function nextTurn(): Promise<void> {
-  const { setImmediate: soon } = globalThis as { setImmediate?: (call: () => void) => unknown };
-  return new Promise((resolve) => soon === undefined ? setTimeout(resolve, 0) : soon(resolve));
 }
 
 /** An event's key as the values of the key's columns. */

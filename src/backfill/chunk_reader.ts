@@ -6,7 +6,7 @@ import { rowsOf } from "../replication/server.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
-import { Backlog } from "../wire/backlog.ts";
+import { Backlog, type Block } from "../wire/backlog.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Span } from "../wire/frames.ts";
 import { BackfillError } from "./errors.ts";
@@ -75,8 +75,16 @@ interface Opened {
 export class ChunkReader {
   readonly #options: ChunkReaderOptions;
   #connection: Connection | null = null;
+  /** Where `look` is prepared, and for which table. */
+  #prepared: { connection: Connection; oid: number } | null = null;
   #plan: ReadPlan | null = null;
   #rows: RowEvents | null = null;
+  /** Chunks come one after the other. */
+  readonly #spare: Block[] = [];
+  /** True while a chunk is being read. */
+  #reading = false;
+  /** Tells who waits for it that more of the chunk has come. */
+  #onMore: () => void = () => {};
   /** Rows of the next chunk: fewer than the most where they turn out to be wide. */
   #limit: number;
 
@@ -107,38 +115,70 @@ export class ChunkReader {
   }
 
   /**
+   * While a chunk is being read, lets the event loop turn until more of it has come, or for a
+   * millisecond or so. A turn by `setImmediate` would not do: on Deno, sockets are looked at in one
+   * such turn of 61.
+   */
+  more(): Promise<void> | null {
+    if (!this.#reading) return null;
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, 0);
+      this.#onMore = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  /**
    * Reads a chunk, and opens its window: the stream stands still at its place until that is closed.
    *
    * @param startedAt when the server was started that the stream comes from
    * @throws {BackfillError} `table-missing`, `select-privilege`, `other-server`; nothing stays open then.
    */
   async read(wanted: Wanted, startedAt: string, signal: AbortSignal): Promise<Chunk> {
+    this.#reading = true;
+    try {
+      return await this.#read(wanted, startedAt, signal);
+    } finally {
+      this.#reading = false;
+      this.#onMore();
+    }
+  }
+
+  async #read(wanted: Wanted, startedAt: string, signal: AbortSignal): Promise<Chunk> {
     return await this.#inSnapshot(wanted, startedAt, signal, async (connection, opened) => {
       const limit = this.#limit;
       const sql = wanted.keys === undefined
         ? chunkSql(opened.plan, { ...wanted, limit })
         : keysSql(opened.plan, wanted.keys, wanted.where);
-      const chunk = newChunk(opened, true);
+      const chunk = newChunk(opened, true, this.#spare);
       const { maxBytes } = this.#options.limits;
+      let tooMuch = false;
       let last: Uint8Array | null = null;
       let start = 0;
       let end = 0;
-      for await (const rows of connection.copyOut(sql, { signal })) {
+      for await (const rows of connection.copyOut(`${sql}; COMMIT`, { signal })) {
         while (rows.advance()) {
           add(chunk, rows);
           last = rows.bytes;
           start = rows.start;
           end = rows.end;
         }
+        this.#onMore();
         // Of keys that were asked for, none may be left out.
-        if (chunk.waiting.waitingBytes >= maxBytes * 2 && wanted.keys === undefined) break;
+        if (chunk.waiting.waitingBytes < maxBytes * 2 || wanted.keys !== undefined) continue;
+        tooMuch = true;
+        break;
       }
+      // What was cut short is not committed.
+      if (tooMuch) await connection.query("ROLLBACK", { signal });
       if (last !== null) {
         const values = splitCopyRow(last, start, end);
         chunk.last = opened.plan.keyPlaces.map((place) => values[place]!);
       }
       const { count, waiting } = chunk;
-      chunk.end = count < limit && waiting.waitingBytes < maxBytes * 2;
+      chunk.end = count < limit && !tooMuch;
       if (wanted.keys === undefined && count > 0) this.#adapt(waiting.waitingBytes / count);
       return chunk;
     });
@@ -161,15 +201,19 @@ export class ChunkReader {
     const { handOver, limits } = this.#options;
     return await this.#inSnapshot(wanted, startedAt, signal, async (connection, opened) => {
       try {
-        if (!await on.arrives(opened.window)) return false;
+        if (!await on.arrives(opened.window)) {
+          await connection.query("ROLLBACK", { signal });
+          return false;
+        }
         const sql = tableSql(opened.plan, wanted.where);
-        let chunk = newChunk(opened, true);
+        let chunk = newChunk(opened, true, this.#spare);
         for await (const rows of connection.copyOut(sql, { signal })) {
           while (rows.advance()) add(chunk, rows);
           if (chunk.waiting.waitingBytes < limits.maxBytes) continue;
           await on.take(chunk);
-          chunk = newChunk(opened, false);
+          chunk = newChunk(opened, false, this.#spare);
         }
+        await connection.query("COMMIT", { signal });
         await on.take(chunk);
         return true;
       } finally {
@@ -178,7 +222,7 @@ export class ChunkReader {
     });
   }
 
-  /** Takes a snapshot, and what it is to be read by; leaves no transaction behind. */
+  /** Takes a snapshot, and what it is to be read by. Who reads ends the transaction; failures do, too. */
   async #inSnapshot<T>(
     wanted: Wanted,
     startedAt: string,
@@ -189,9 +233,7 @@ export class ChunkReader {
     try {
       const connection = await this.connection(signal);
       const opened = await this.#open(connection, wanted, startedAt, signal);
-      const result = await read(connection, opened);
-      await connection.query("COMMIT", { signal });
-      return result;
+      return await read(connection, opened);
     } catch (error) {
       handOver.abandon();
       // Whatever state it is in: a new one costs a few milliseconds.
@@ -213,18 +255,21 @@ export class ChunkReader {
     startedAt: string,
     signal: AbortSignal,
   ): Promise<Opened> {
-    const { handOver, publicationName } = this.#options;
+    const { handOver } = this.#options;
     const { oid, name } = wanted;
     for (let standStillUntil: number | null = null;;) {
       const plan = await this.plan(wanted, signal);
+      await this.#prepareLook(connection, oid, signal);
       await connection.query(
         // Locked before the snapshot is taken: one that is older than a rewritten table reads nothing.
         `BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; ${lockSql(plan)}`,
         { signal },
       );
+      this.#onMore();
       handOver.pause();
       standStillUntil ??= performance.now() + STAND_STILL_MS;
-      const { snapshot, lsn, at, ...found } = await look(connection, oid, publicationName, signal);
+      const { snapshot, lsn, at, ...found } = await look(connection, signal);
+      this.#onMore();
       if (found.startedAt !== startedAt) throw otherServer();
       const window = handOver.open(name, snapshot, lsn);
       if (window !== null) {
@@ -245,6 +290,14 @@ export class ChunkReader {
       }
       signal.throwIfAborted();
     }
+  }
+
+  /** To plan that query anew for each chunk takes the server as long as to read a tenth of the rows. */
+  async #prepareLook(connection: Connection, oid: number, signal: AbortSignal): Promise<void> {
+    if (this.#prepared?.connection === connection && this.#prepared.oid === oid) return;
+    const sql = lookSql(oid, this.#options.publicationName, connection.serverVersion);
+    await connection.query(`DEALLOCATE ALL; PREPARE look AS ${sql}`, { signal });
+    this.#prepared = { connection, oid };
   }
 
   async #readPlan(
@@ -278,8 +331,8 @@ export class ChunkReader {
   }
 }
 
-function newChunk(opened: Opened, first: boolean): Chunk {
-  return { ...opened, waiting: new Backlog(), count: 0, last: null, end: false, first };
+function newChunk(opened: Opened, first: boolean, spare: Block[]): Chunk {
+  return { ...opened, waiting: new Backlog(spare), count: 0, last: null, end: false, first };
 }
 
 function add(chunk: Chunk, row: Span): void {
@@ -287,29 +340,25 @@ function add(chunk: Chunk, row: Span): void {
   chunk.count++;
 }
 
-/** What a snapshot is, and where it stands. */
+/** What a snapshot is, and where it stands, in one row. */
+function lookSql(oid: number, publicationName: string, serverVersion: number): string {
+  const current = serverVersion >= 130000 ? "pg_current_snapshot" : "txid_current_snapshot";
+  // The position is told when the statement runs, which is after its snapshot was taken.
+  return `SELECT pg_catalog.${current}()::text AS snapshot,
+    pg_catalog.pg_current_wal_insert_lsn() AS lsn,
+    pg_catalog.current_setting('wal_block_size') AS page_bytes,
+    pg_catalog.pg_postmaster_start_time() AS started_at,
+    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000 AS now_ms,
+    ${planSignature(oid, publicationName, serverVersion)} AS signature`;
+}
+
 async function look(
   connection: Connection,
-  oid: number,
-  publicationName: string,
   signal: AbortSignal,
 ): Promise<
   { snapshot: Snapshot; lsn: Lsn; at: ReadAt; startedAt: string; signature: string | null }
 > {
-  const { serverVersion } = connection;
-  const current = serverVersion >= 130000 ? "pg_current_snapshot" : "txid_current_snapshot";
-  // The position is told when the statement runs, which is after its snapshot was taken.
-  const [row] = rowsOf(
-    await connection.query(
-      `SELECT pg_catalog.${current}()::text AS snapshot,
-        pg_catalog.pg_current_wal_insert_lsn() AS lsn,
-        pg_catalog.current_setting('wal_block_size') AS page_bytes,
-        pg_catalog.pg_postmaster_start_time() AS started_at,
-        pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000 AS now_ms,
-        ${planSignature(oid, publicationName, serverVersion)} AS signature`,
-      { signal },
-    ),
-  );
+  const [row] = rowsOf(await connection.query("EXECUTE look", { signal }));
   const lsn = firstRecordAt(parseLsn(row!.lsn!), BigInt(row!.page_bytes!));
   return {
     snapshot: parseSnapshot(row!.snapshot!),

@@ -73,7 +73,8 @@ export class Window {
 
   /** True where the snapshot's row is as new as anything that was handed out of its key. */
   isCurrent(key: string): boolean {
-    return !this.#emptied && !this.#touched.has(key);
+    // To look a new text up is to hash it, which costs as much as to read the row.
+    return !this.#emptied && (this.#touched.size === 0 || !this.#touched.has(key));
   }
 
   /** A transaction that the snapshot does not show has changed the table. */

@@ -10,6 +10,9 @@ import type { LanePlan } from "./lane_plan.ts";
 
 /** Timers, status updates among them, run at least this often, however quick the handler is. */
 const LONGEST_TURN_MS = 20;
+/** Events that are handled between two looks at the clock while they are quick, which costs as much as some. */
+const EVENTS_PER_LOOK = 8;
+const QUICK_MS = 1;
 /** What events that wait cost a process, as a multiple of their bytes: a collector's slack comes on top. */
 const HEAP_COST = 4;
 /** Events that a lane wants to choose from, however large they are: its share may come late. */
@@ -56,6 +59,9 @@ export class Delivery implements EventQueue {
   #ended = false;
   #abandoned = false;
   #turnBegan = 0;
+  #looked = 0;
+  /** Events until the clock is looked at again. */
+  #untilLook = 1;
   #turn: Promise<void> | null = null;
 
   /** Hands out nothing before `run`. */
@@ -242,8 +248,16 @@ export class Delivery implements EventQueue {
         const events = Array.from({ length: count }, (_, offset) => lane.peek(offset)!.event!);
         await this.#attempts.handle(events, signal, this.#goOn(), settle);
       }
-      if (this.#options.now() - this.#turnBegan > LONGEST_TURN_MS) await this.#nextTurn();
+      if (this.#turnIsLong()) await this.#nextTurn();
     }
+  }
+
+  #turnIsLong(): boolean {
+    if (--this.#untilLook > 0) return false;
+    const now = this.#options.now();
+    this.#untilLook = now - this.#looked < QUICK_MS ? EVENTS_PER_LOOK : 1;
+    this.#looked = now;
+    return now - this.#turnBegan > LONGEST_TURN_MS;
   }
 
   /** One for all lanes: a turn of its own for each would add up. */

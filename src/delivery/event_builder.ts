@@ -192,11 +192,8 @@ export function heldBytes(message: ChangeMessage, wireBytes: number): number {
  * so that the text is never another row's key.
  */
 function keyOf(relation: Relation, primaryKey: readonly string[], row: Row): string {
-  if (primaryKey.length === 1) {
-    // Nearly all keys; the same text as below, with nothing made on the way.
-    const value = row[primaryKey[0]!];
-    if (typeof value === "string") return value;
-  }
+  const plain = plainKey(primaryKey, row);
+  if (plain !== null) return plain;
   const has = (column: string) => row[column] !== undefined;
   if (primaryKey.length > 0 && primaryKey.every(has)) return keyText(primaryKey, row);
   const identity = relation.columns.filter((column) => column.key).map((column) => column.name);
@@ -213,9 +210,18 @@ function oldKeyOf(relation: Relation, primaryKey: readonly string[], oldRow: Row
 
 /** One value as its text; several, or a NULL, as a JSON array, which no other row's key equals. */
 export function keyText(columns: readonly string[], row: Row): string {
+  const plain = plainKey(columns, row);
+  if (plain !== null) return plain;
   const texts = columns.map((column) => textOf(row[column]));
   const [first] = texts;
   return texts.length === 1 && typeof first === "string" ? first : JSON.stringify(texts);
+}
+
+/** Nearly all keys: the text of the only column, with nothing made on the way; null where it is none. */
+function plainKey(columns: readonly string[], row: Row): string | null {
+  if (columns.length !== 1) return null;
+  const value = row[columns[0]!];
+  return typeof value === "string" ? value : null;
 }
 
 function textOf(value: TupleValue | undefined): string | null {

@@ -1,6 +1,7 @@
 /** Events of rows that were read beside the stream, alike to those of the stream. */
 import type { ChangeEvent } from "../change.ts";
 import { newEmptyRow } from "../pgoutput/decoder.ts";
+import { readCopyRow } from "../values/copy_text.ts";
 import { type EventTable, keyText } from "./event_builder.ts";
 
 const NOTHING_UNCHANGED: readonly string[] = Object.freeze([]);
@@ -30,12 +31,15 @@ export class RowEvents {
     this.#keyColumns = table.primaryKey.length > 0 ? table.primaryKey : identity;
   }
 
-  /** A row that was there. @param values as the server prints them, in the order of the columns */
-  insert(values: readonly (string | null)[], at: ReadAt): ChangeEvent & { key: string } {
+  /**
+   * A row that was there.
+   *
+   * @param bytes hold the row as COPY prints it, its columns in their order, from `start` to `end`
+   * @throws {RangeError} where it is none
+   */
+  insert(bytes: Uint8Array, start: number, end: number, at: ReadAt): ChangeEvent & { key: string } {
     const row = new this.#EmptyRow();
-    for (let place = 0; place < values.length; place++) {
-      row[this.#columns[place]!] = values[place]!;
-    }
+    readCopyRow(row as Record<string, string | null>, this.#columns, bytes, start, end);
     return {
       operation: "insert",
       ...this.table.name,

@@ -5,6 +5,7 @@
 import { decodeText } from "../bytes.ts";
 
 const NEWLINE = 0x0a;
+const MISCOUNTED = "A row of COPY has not a value for each column";
 const encoder = new TextEncoder();
 
 /** What the letters after a backslash stand for; any other character stands for itself. */
@@ -18,7 +19,40 @@ const ESCAPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Splits one row into its values, with the default delimiter (a tab) and null string (`\N`).
+ * Reads one row, with the default delimiter (a tab) and null string (`\N`), into an object: each
+ * column's text under the column's name; SQL NULL is null.
+ *
+ * @param bytes hold the payload of one CopyData, with its newline; borrowed until the call returns.
+ * @param start where it begins
+ * @param end where it ends
+ * @throws {RangeError} where the payload is no such row, has not a value for each column, or is not
+ * UTF-8. The message has no value.
+ */
+export function readCopyRow(
+  row: Record<string, string | null>,
+  columns: readonly string[],
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+): void {
+  const line = lineOf(bytes, start, end);
+  const escaped = line.includes("\\");
+  if (escaped) refuseEnd(line);
+  // A row of no columns is an empty line, as is one of one empty text.
+  if (columns.length === 0 && line !== "") throw new RangeError(MISCOUNTED);
+  let from = 0;
+  for (let column = 0; column < columns.length; column++) {
+    const tab = line.indexOf("\t", from);
+    const last = column === columns.length - 1;
+    if (last !== (tab === -1)) throw new RangeError(MISCOUNTED);
+    const value = last ? line.slice(from) : line.slice(from, tab);
+    row[columns[column]!] = escaped ? valueOf(value, column) : value;
+    from = tab + 1;
+  }
+}
+
+/**
+ * Splits one row into its values.
  *
  * @param bytes hold the payload of one CopyData, with its newline; borrowed until the call returns.
  * @param start where it begins
@@ -32,6 +66,14 @@ export function splitCopyRow(
   start = 0,
   end: number = bytes.length,
 ): (string | null)[] {
+  const line = lineOf(bytes, start, end);
+  const values = line.split("\t");
+  if (!line.includes("\\")) return values;
+  refuseEnd(line);
+  return values.map(valueOf);
+}
+
+function lineOf(bytes: Uint8Array, start: number, end: number): string {
   if (end <= start || bytes[end - 1] !== NEWLINE) {
     throw new RangeError("A row of COPY does not end in a newline");
   }
@@ -39,14 +81,16 @@ export function splitCopyRow(
   if (line.includes("\n") || line.includes("\r") || line.includes("\0")) {
     throw new RangeError("A row of COPY holds a bare newline, carriage return or zero byte");
   }
-  const values: (string | null)[] = line.split("\t");
-  if (!line.includes("\\")) return values;
+  return line;
+}
+
+function refuseEnd(line: string): void {
   if (line === "\\.") throw new RangeError("An end-of-data marker is no row of COPY");
-  for (let column = 0; column < values.length; column++) {
-    const value = values[column]!;
-    if (value.includes("\\")) values[column] = value === "\\N" ? null : unescape(value, column);
-  }
-  return values;
+}
+
+function valueOf(value: string, column: number): string | null {
+  if (!value.includes("\\")) return value;
+  return value === "\\N" ? null : unescape(value, column);
 }
 
 /**

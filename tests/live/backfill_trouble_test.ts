@@ -309,7 +309,7 @@ describe("a backfill", () => {
     await until("the handler to hang", () => gate.waiting > 0);
     await until("a chunk to be read", async () => {
       const [row] = await db.query<{ read: boolean }>(`SELECT count(*) > 0 AS read
-        FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'idle'
+        FROM pg_stat_activity WHERE query LIKE 'COPY%; COMMIT' AND state = 'idle'
           AND application_name = 'pgstream'`);
       return row!.read;
     });

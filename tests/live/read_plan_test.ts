@@ -21,6 +21,7 @@ import { splitCopyRow } from "../../src/values/copy_text.ts";
 import type { Connection } from "../../src/wire/connection.ts";
 import { Connector } from "../../src/wire/connector.ts";
 import { quoteLiteral } from "../../src/wire/quote.ts";
+import { writeCopyRow } from "../support/copy_row.ts";
 import { testMajors, type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
 import { uniqueName } from "../support/streams.ts";
 
@@ -444,9 +445,11 @@ for (const major of testMajors(18, 17, 14, 10)) {
           const read = new RowEvents(table, plan.columns, plan.identity);
           const at = { lsn: "0/1", time: new Date(0) };
           for (const insert of inserts) {
-            const values = plan.columns.map((column) => insert.row[column] as string | null);
+            const copied = writeCopyRow(
+              plan.columns.map((column) => insert.row[column] as string | null),
+            );
             builder.build(insert, ({ key, row }) => {
-              const event = read.insert(values, at);
+              const event = read.insert(copied, 0, copied.length, at);
               assertEquals([event.key, { ...event.row }], [key, { ...row }]);
             });
           }

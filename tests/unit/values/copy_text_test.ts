@@ -1,26 +1,16 @@
 import { describe, test } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { splitCopyRow } from "../../../src/values/copy_text.ts";
+import { readCopyRow, splitCopyRow } from "../../../src/values/copy_text.ts";
+import { writeCopyRow } from "../../support/copy_row.ts";
 import { seededRandom } from "../../support/random.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const split = (line: string): (string | null)[] => splitCopyRow(bytes(`${line}\n`));
 
-/** As CopyAttributeOutText of the server does. */
-function writeCopyRow(values: readonly (string | null)[]): Uint8Array {
-  const letters: Record<string, string> = {
-    "\b": "b",
-    "\f": "f",
-    "\n": "n",
-    "\r": "r",
-    "\t": "t",
-    "\v": "v",
-    "\\": "\\",
-  };
-  const texts = values.map((value) =>
-    value === null ? "\\N" : value.replace(/[\b\f\n\r\t\v\\]/g, (char) => `\\${letters[char]}`)
-  );
-  return bytes(`${texts.join("\t")}\n`);
+function read(payload: Uint8Array, columns: readonly string[]): Record<string, string | null> {
+  const row = {};
+  readCopyRow(row, columns, payload, 0, payload.length);
+  return row;
 }
 
 describe("a row of COPY", () => {
@@ -53,7 +43,22 @@ describe("a row of COPY", () => {
             ? null
             : Array.from({ length: random(6) }, () => alphabet[random(alphabet.length)]!).join(""),
       );
-      assertEquals(splitCopyRow(writeCopyRow(row)), row, `seed ${seed}, round ${round}`);
+      const written = writeCopyRow(row);
+      assertEquals(splitCopyRow(written), row, `seed ${seed}, round ${round}`);
+      const columns = row.map((_, column) => `c${column}`);
+      assertEquals(Object.values(read(written, columns)), row, `seed ${seed}, round ${round}`);
+    }
+  });
+
+  test("has a value for each column, or is refused", () => {
+    assertEquals(read(bytes("\n"), []), {});
+    assertEquals(read(bytes("\n"), ["a"]), { a: "" });
+    for (const line of ["", "secret", "secret\tb\tc", "secret\\tb"]) {
+      const error = assertThrows(() => read(bytes(`${line}\n`), ["a", "b"]), RangeError);
+      assert(!error.message.includes("secret"), error.message);
+    }
+    for (const line of ["secret", "\t"]) {
+      assertThrows(() => read(bytes(`${line}\n`), []), RangeError);
     }
   });
 
@@ -88,8 +93,10 @@ describe("a row of COPY", () => {
       "\\.\n",
     ];
     for (const payload of wrong) {
-      const error = assertThrows(() => splitCopyRow(bytes(payload)), RangeError);
-      assert(!error.message.includes("secret"), error.message);
+      for (const attempt of [splitCopyRow, (payload: Uint8Array) => read(payload, ["a"])]) {
+        const error = assertThrows(() => attempt(bytes(payload)), RangeError);
+        assert(!error.message.includes("secret"), error.message);
+      }
     }
     assertThrows(() => splitCopyRow(Uint8Array.of(0xc3, 0x0a)), RangeError);
     assertThrows(() => splitCopyRow(Uint8Array.of(0x5c, 0xff, 0x0a)), RangeError);
