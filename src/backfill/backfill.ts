@@ -1,32 +1,18 @@
 /** Hands out the rows that are there already, beside the changes: one table after the other. */
 import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
-import type { EventQueue } from "../delivery/event_queue.ts";
-import { heldRowBytes } from "../delivery/event_builder.ts";
-import { TrackedTransaction } from "../delivery/frontier.ts";
-import type { Intake } from "../delivery/intake.ts";
 import { isRetryable } from "../errors.ts";
-import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
-import { withDeadline } from "../replication/deadline.ts";
+import { type Lsn, parseLsn } from "../lsn.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
-import type { Connector } from "../wire/connector.ts";
-import { type Chunk, ChunkReader, type Wanted } from "./chunk_reader.ts";
+import { ChunkReader } from "./chunk_reader.ts";
 import { BackfillError } from "./errors.ts";
-import type { HandOver, Window } from "./hand_over.ts";
-import { type BackfillStatus, Job, type JobOptions } from "./job.ts";
+import { type BackfillStatus, CANCELLED, Job, type JobOptions } from "./job.ts";
 import type { KnownServer, Progress } from "./progress.ts";
 import type { ReadPlan } from "./read_plan.ts";
+import { RowFeed, type RowFeedOptions } from "./row_feed.ts";
 import { waitForWriters, type Writer } from "./writers.ts";
 
 /** Keys that are read again at once. */
 const KEYS_AT_ONCE = 200;
-/** How long a chunk may take. The stream stands still meanwhile: a dead connection must not hold it. */
-const CHUNK_MS = 300_000;
-/** A fraction of a millisecond's work. */
-const ROWS_OF_TURN = 250;
-/** How often to ask how far the stream is, while a chunk waits for it. */
-const ASK_MS = 20;
-/** Why a job is cancelled that may be planned anew. */
-const CANCELLED = new Error("The backfill begins anew");
 
 /** The server that the stream comes from. */
 export interface StreamedServer extends KnownServer {
@@ -39,28 +25,23 @@ export interface StreamedServer extends KnownServer {
 }
 
 /** What a backfill works with. */
-export interface BackfillOptions {
-  connector: Connector;
+export interface BackfillOptions extends RowFeedOptions {
   publicationName: string;
   /** True: what is not done of the watched tables is done now. */
   initial: boolean;
   progress: Progress;
   /** True where progress is to be known by the next process. */
   lasting: boolean;
-  handOver: HandOver;
-  intake: Intake;
-  queue: EventQueue;
   limits: { maxRows: number; maxBytes: number };
   /** Null: what fails once fails. */
   retry: RetryLimits | null;
-  /** Asks the server how far the stream is. */
-  ask: () => void;
 }
 
 /** One for each run of a stream. */
 export class Backfill {
   readonly #options: BackfillOptions;
   readonly #reader: ChunkReader;
+  readonly #feed: RowFeed;
   readonly #jobs: Job[] = [];
   /** Null while no stream runs. */
   #server: StreamedServer | null = null;
@@ -68,13 +49,12 @@ export class Backfill {
   #change: PromiseWithResolvers<void> = Promise.withResolvers();
   /** Why nothing is played any more. */
   #over: { reason: unknown } | null = null;
-  /** Who waits for the rows that were queued. */
-  #waiting: { transaction: TrackedTransaction; handled: () => void } | null = null;
 
   /** Does nothing before `run()`. */
   constructor(options: BackfillOptions) {
     this.#options = options;
     this.#reader = new ChunkReader(options);
+    this.#feed = new RowFeed(this.#reader, options);
   }
 
   /** True where nothing is left to do. */
@@ -144,7 +124,7 @@ export class Backfill {
 
   /** Events were handled. */
   progressed(): void {
-    if (this.#waiting?.transaction.pending === 0) this.#waiting.handled();
+    this.#feed.progressed();
   }
 
   /**
@@ -208,7 +188,7 @@ export class Backfill {
     } catch (error) {
       failure = { error: signal.aborted ? signal.reason : error };
     }
-    await this.#dropAhead(job);
+    await this.#feed.dropAhead(job);
     await job.saved.catch(() => {});
     job.end(failure?.error);
     const place = this.#jobs.indexOf(job);
@@ -255,7 +235,7 @@ export class Backfill {
 
   /** Nothing of what is read, or was read ahead, is of use any more. */
   async #startOver(job: Job): Promise<void> {
-    await this.#dropAhead(job);
+    await this.#feed.dropAhead(job);
     await this.#reader.close();
   }
 
@@ -290,9 +270,9 @@ export class Backfill {
         const wanted = job.wanted(oidOf(job.name, server));
         const plan = await this.#reader.plan(wanted, job.signal);
         job.estimate(plan.estimatedRows);
-        if (plan.primaryKey.length === 0) return await this.#whole(job, wanted, server);
+        if (plan.primaryKey.length === 0) return await this.#feed.whole(job, wanted, server);
         if (keys.length > 0) wanted.keys = keys.map((key) => keyValues(key, plan));
-        return await this.#chunk(job, wanted, server);
+        return await this.#feed.chunk(job, wanted, server);
       }, () => this.#startOver(job));
     } finally {
       if (handled) handOver.done(rereads);
@@ -312,141 +292,6 @@ export class Backfill {
     job.saved.catch(() => {});
   }
 
-  /** A chunk of rows behind the last one, or of keys. @returns false where it has to be read again. */
-  async #chunk(job: Job, wanted: Wanted, server: StreamedServer): Promise<boolean> {
-    const { progress, signal } = job;
-    const { handOver, queue } = this.#options;
-    const reading = job.ahead ?? this.#read(wanted, server, signal);
-    job.ahead = null;
-    try {
-      const chunk = await reading;
-      if (!await this.#arrives(chunk.window, signal)) return false;
-      const saved = job.saved;
-      const more = wanted.keys === undefined && !chunk.end && !handOver.wants(job.name);
-      if (more) job.ahead = this.#readAhead({ ...wanted, after: chunk.last }, server, signal);
-      const transaction = new TrackedTransaction(null);
-      await this.#offer(job, chunk, transaction, progress.void);
-      queue.commit(transaction);
-      handOver.close(chunk.window);
-      if (!await this.#handled(transaction, signal)) return false;
-      // A process that is killed repeats two of what is read at once: a chunk.
-      await saved;
-      progress.lsn = formatLsn(chunk.window.lsn);
-      progress.void = false;
-      if (wanted.keys !== undefined) return true;
-      progress.after = chunk.last ?? progress.after;
-      progress.rows += chunk.count;
-      progress.done = chunk.end;
-      return true;
-    } finally {
-      if (signal.aborted || job.ahead === null) handOver.abandon();
-    }
-  }
-
-  async #read(wanted: Wanted, server: StreamedServer, signal: AbortSignal): Promise<Chunk> {
-    return await withDeadline(
-      `reading rows of ${formatTableName(wanted.name)}`,
-      CHUNK_MS,
-      signal,
-      (signal) => this.#reader.read(wanted, server.startedAt, signal),
-    );
-  }
-
-  /** The server reads while rows are handed out. What it meets comes to light when its turn comes. */
-  #readAhead(wanted: Wanted, server: StreamedServer, signal: AbortSignal): Promise<Chunk> {
-    const reading = this.#read(wanted, server, signal);
-    // So that it need not be asked for later.
-    reading.then(() => this.#options.ask(), () => {});
-    return reading;
-  }
-
-  /** What was read ahead is of no use any more. */
-  async #dropAhead(job: Job): Promise<void> {
-    const { ahead } = job;
-    job.ahead = null;
-    await ahead?.catch(() => {});
-    this.#options.handOver.abandon();
-  }
-
-  /** All rows of a table that has no key to go on by. @returns false where that has to begin anew. */
-  async #whole(job: Job, wanted: Wanted, { startedAt }: StreamedServer): Promise<boolean> {
-    const { connector, queue } = this.#options;
-    const { progress, signal } = job;
-    if (job.partial) throw rowsAlike(progress.table);
-    connector.logger.warn(
-      `Table ${progress.table} has no primary key: it is read in one snapshot, behind a truncate event, ` +
-        "and changes wait until all of it is handed out. Should that be interrupted, it begins anew.",
-    );
-    const transaction = new TrackedTransaction(null);
-    let rows = 0;
-    const done = await this.#reader.readWhole(wanted, startedAt, signal, {
-      arrives: (window) => this.#arrives(window, signal),
-      take: async (chunk) => {
-        // Nothing tells a row that was handed out before from one that is handed out again.
-        await this.#offer(job, chunk, transaction, chunk.first);
-        rows += chunk.count;
-      },
-    });
-    queue.commit(transaction);
-    if (!done || !await this.#handled(transaction, signal)) return false;
-    Object.assign(progress, { rows, done: true, void: false });
-    return true;
-  }
-
-  /** Waits until the stream has come to the window. @returns false where it has to be opened anew. */
-  async #arrives(window: Window, signal: AbortSignal): Promise<boolean> {
-    const { ask, handOver } = this.#options;
-    // A stream that is told to stop comes nowhere.
-    const giveUp = () => handOver.abandon();
-    if (signal.aborted) giveUp();
-    signal.addEventListener("abort", giveUp);
-    ask();
-    const asking = setInterval(ask, ASK_MS);
-    try {
-      return await window.arrived && !window.spoilt;
-    } finally {
-      clearInterval(asking);
-      signal.removeEventListener("abort", giveUp);
-    }
-  }
-
-  /** Queues what is current of the rows. @param takeBack what was handed out of the table before is void */
-  async #offer(
-    { signal }: Job,
-    { window, rows, waiting, at, plan }: Chunk,
-    transaction: TrackedTransaction,
-    takeBack: boolean,
-  ): Promise<void> {
-    const { intake, queue } = this.#options;
-    const offer = intake.beside(rows.table);
-    if (takeBack) offer(rows.truncate(at), 0, transaction);
-    for (let row = 1; !signal.aborted && waiting.advance(); row++) {
-      // Handlers that are quick never let the event loop turn, by which the next rows come.
-      if (row % ROWS_OF_TURN === 0) await this.#reader.more();
-      const { bytes, start, end } = waiting;
-      const event = rows.insert(bytes, start, end, at);
-      if (!window.isCurrent(event.key)) continue;
-      offer(event, heldRowBytes(end - start, plan.columns.length), transaction);
-      const room = queue.room();
-      if (room !== null) await room;
-    }
-    queue.flush();
-  }
-
-  /** Waits until what was queued is handled. @returns false where the job was cancelled before. */
-  async #handled(transaction: TrackedTransaction, signal: AbortSignal): Promise<boolean> {
-    if (transaction.pending > 0 && !signal.aborted) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const stop = () => resolve();
-      signal.addEventListener("abort", stop);
-      this.#waiting = { transaction, handled: resolve };
-      await promise;
-      this.#waiting = null;
-      signal.removeEventListener("abort", stop);
-    }
-    return transaction.pending === 0 && signal.reason !== CANCELLED;
-  }
-
   /** The connection of the store is not the stream's: should it fail, the next chunk tries again. */
   async #unlessLost(work: Promise<unknown>): Promise<void> {
     try {
@@ -461,15 +306,6 @@ export class Backfill {
     this.#change.resolve();
     this.#change = Promise.withResolvers();
   }
-}
-
-function rowsAlike(table: string): BackfillError {
-  return new BackfillError(`Table ${table} has no primary key: a part of it cannot be read again`, {
-    kind: "no-primary-key",
-    hint:
-      "Nothing tells its rows from those that were handed out. Leave out where and keys: all of it " +
-      "is handed out then, behind a truncate event.",
-  });
 }
 
 /** An event's key as the values of the key's columns. */

@@ -3,6 +3,9 @@ import { formatTableName, type TableName } from "../table_name.ts";
 import type { Chunk, Wanted } from "./chunk_reader.ts";
 import { noProgress, type TableProgress } from "./progress.ts";
 
+/** Why a job is cancelled that may be planned anew. */
+export const CANCELLED = new Error("The backfill begins anew");
+
 /** Which rows are to be read. */
 export interface JobOptions {
   name: TableName;
