@@ -320,11 +320,8 @@ describe("changes()", () => {
       parts.push(part);
       keys.push(...keysOf(part));
       // In hand while the connection is lost, and acknowledged on the next one.
-      if ([1, 2, 6, 12].includes(parts.length)) {
-        // The one before may just have been lost.
-        await until("a connection to lose", () => table.walsenderPid());
-        await table.terminate();
-      }
+      // Some of these meet no connection, since the one before was just lost.
+      if (parts.length % 10 === 1) await table.terminate();
       if (keys.at(-1) === "10000") await table.insert(10_001);
       return keys.at(-1) === "10001";
     });
