@@ -83,6 +83,9 @@ export class Backfill {
       progress.invalidate(({ lsn }) => lsn !== null && parseLsn(lsn) > confirmedLsn);
       this.#cancelInitial();
     }
+    // What changes of the others is confirmed from now on, and handed to nobody.
+    const watched = new Set(server.tables.map(formatTableName));
+    progress.invalidate(({ table }) => !watched.has(table));
     progress.server = { systemId, timeline };
     if (initial) this.#plan(server);
     if (lasting) await this.#unlessLost(progress.save());

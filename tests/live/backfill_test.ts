@@ -179,26 +179,31 @@ describe("a backfill", () => {
     await table.remove();
   });
 
-  test("of a table that was not watched for a while takes back first what it handed out (47)", async () => {
-    const table = await tableOf(5);
-    const other = uniqueName("other");
-    await db.query(`CREATE TABLE ${other} (id int PRIMARY KEY)`);
-    const model = new StoreModel();
-    const run = async (stream: PgStream) => {
-      await stream.setup();
-      const running = await started(stream.onChange(model.take));
-      await over(running.stream);
-      await running.stop();
-    };
-    await run(table.stream().watch(other));
-    const { slotName } = table;
-    await run(new PgStream({ dsn: db.dsn, slotName, logger: false, ...initial }).watch(other));
-    await db.query(`DELETE FROM ${table.name} WHERE id = 3`);
-    await run(table.stream().watch(other));
-    await same(model, table.name);
-    assertEquals(model.events.filter(({ operation }) => operation === "truncate").length, 1);
-    await table.remove();
-  });
+  for (
+    const [how, setsUp] of [["nor published", true], ["though published", false]] as const
+  ) {
+    test(`of a table that was not watched ${how} for a while takes back first what it handed out (47)`, async () => {
+      const table = await tableOf(5);
+      const other = uniqueName("other");
+      await db.query(`CREATE TABLE ${other} (id int PRIMARY KEY)`);
+      const model = new StoreModel();
+      const run = async (stream: PgStream) => {
+        if (setsUp) await stream.setup();
+        const running = await started(stream.onChange(model.take));
+        await over(running.stream);
+        await running.stop();
+      };
+      await table.stream().watch(other).setup();
+      await run(table.stream().watch(other));
+      const { slotName } = table;
+      await run(new PgStream({ dsn: db.dsn, slotName, logger: false, ...initial }).watch(other));
+      await db.query(`DELETE FROM ${table.name} WHERE id = 3`);
+      await run(table.stream().watch(other));
+      await same(model, table.name);
+      assertEquals(model.events.filter(({ operation }) => operation === "truncate").length, 1);
+      await table.remove();
+    });
+  }
 
   test("can keep its progress anywhere", async () => {
     const stateStore = new MemoryStateStore();
