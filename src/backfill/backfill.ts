@@ -45,6 +45,8 @@ export class Backfill {
   readonly #jobs: Job[] = [];
   /** Null while no stream runs. */
   #server: StreamedServer | null = null;
+  /** True before the first connection. */
+  #first = true;
   /** Resolves when there may be something to do. */
   #change: PromiseWithResolvers<void> = Promise.withResolvers();
   /** Why nothing is played any more. */
@@ -78,6 +80,9 @@ export class Backfill {
   async arrived(server: StreamedServer): Promise<void> {
     const { progress, initial, lasting } = this.#options;
     const { systemId, timeline, confirmedLsn } = server;
+    // Whoever stood by for the slot did so while another consumer went on.
+    if (this.#first) await this.#unlessLost(this.load());
+    this.#first = false;
     if (progress.server !== null && progress.server.timeline !== timeline) {
       // What was read on the other timeline behind that point may never have happened on this one.
       progress.invalidate(({ lsn }) => lsn !== null && parseLsn(lsn) > confirmedLsn);

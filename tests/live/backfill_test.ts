@@ -205,6 +205,30 @@ describe("a backfill", () => {
     });
   }
 
+  test("is not done again by who stood by meanwhile", async () => {
+    const table = await tableOf(20);
+    const [first, second] = [new StoreModel(), new StoreModel()];
+    const gate = new Gate();
+    const active = await started(
+      table.stream().onChange(async (event) => {
+        await gate.pass();
+        first.take(event);
+      }),
+    );
+    await until("the first row", () => gate.waiting > 0);
+    const waiting = table.stream({ whenSlotInUse: "wait" }).onChange(second.take);
+    const ended = waiting.start();
+    await sleep(300);
+    gate.open();
+    await over(active.stream);
+    await active.stop();
+    await over(waiting);
+    assertEquals([first.backfilled, second.backfilled], [texts(1, 20), []]);
+    await waiting.stop();
+    await ended;
+    await table.remove();
+  });
+
   test("can keep its progress anywhere", async () => {
     const stateStore = new MemoryStateStore();
     const table = await tableOf(20, { ...initial, stateStore });
