@@ -65,7 +65,10 @@ describe(
     });
 
     test("a backfill without any care is found out", async () => {
-      assertMatch(complaintsOf(await playAll(straw, 4)).join("\n"), /back in time|stands before what came before it/);
+      assertMatch(
+        complaintsOf(await playAll(straw, 4)).join("\n"),
+        /back in time|stands before what came before it/,
+      );
     });
   },
 );
