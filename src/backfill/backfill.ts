@@ -104,10 +104,19 @@ export class Backfill {
     this.#options.handOver.lose();
   }
 
-  /** Changes were missed. */
-  missed(): void {
-    this.#options.progress.invalidate();
+  /** Changes are about to be missed. Stored before they are: who is killed then must not look complete. */
+  async beforeGap(): Promise<void> {
+    const { progress, lasting } = this.#options;
+    // What the store holds is older than that.
+    this.#first = false;
+    progress.invalidate();
     this.#cancelInitial();
+    if (lasting) await progress.save();
+  }
+
+  /** Changes were missed. */
+  async missed(): Promise<void> {
+    await this.#unlessLost(this.beforeGap());
   }
 
   /** Another consumer has had the slot: how far it came, the store knows. */

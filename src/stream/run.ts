@@ -276,6 +276,7 @@ export class StreamRun {
         await connection.close();
       }
     };
+    await this.#backfill.beforeGap();
     const limitMs = RECREATE_MS * 1.5;
     await this.#gap(cause, await withDeadline("making the slot anew", limitMs, signal, recreate));
   }
@@ -284,7 +285,7 @@ export class StreamRun {
   async #gap(cause: SlotError, position: Lsn): Promise<void> {
     const { connector, slotName, onGap } = this.#options;
     const { frontier, intake, queue } = this.#pipeline;
-    this.#backfill.missed();
+    await this.#backfill.missed();
     // What was received before the gap is handled before what comes after it.
     queue.release();
     await queue.drained();
