@@ -75,7 +75,10 @@ async function watchProgress(stream: Backfilling): Promise<void> {
   await reached(() => (stream.status().backfill ?? null) === null);
   say("filled");
   for await (const rows of strawRows(plan.options.dsn!, plan.straw, 20)) await handle(rows);
-  for (const { table, options } of plan.again) await stream.backfill(table, options);
+  for (const { table, options } of plan.again) {
+    // One that is added later is not there yet.
+    if (plan.tables.includes(table)) await stream.backfill(table, options);
+  }
   say("done");
 }
 
