@@ -62,7 +62,8 @@ export class StatusUpdates {
 
   #sendWithin(intervalMs: number): void {
     if (this.#soon !== undefined || this.#stopped) return;
-    const wait = Math.max(0, this.#lastAt + intervalMs - performance.now());
+    // Timers leave out the part of a millisecond: they would be early by it.
+    const wait = Math.max(0, Math.ceil(this.#lastAt + intervalMs - performance.now()));
     this.#soon = setTimeout(() => this.#send(), wait);
   }
 

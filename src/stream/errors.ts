@@ -41,3 +41,8 @@ export function notWatched(table: string): PgStreamError {
     hint: `Call watch(${JSON.stringify(table)}) before start().`,
   });
 }
+
+/** What whatever was thrown says. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

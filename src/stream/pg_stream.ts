@@ -15,7 +15,6 @@ import { TransactionQueue } from "../delivery/transaction_queue.ts";
 import { PgStreamError } from "../errors.ts";
 import { INVALID_LSN } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
-import { SlotError } from "../replication/errors.ts";
 import type { Backend } from "../replication/liveness.ts";
 import { type SetupReport, SlotManager } from "../replication/slot_manager.ts";
 import { parseWatchedName } from "../replication/tables.ts";
@@ -38,7 +37,7 @@ import {
   type WatchOptions,
 } from "./options.ts";
 import { Patience } from "./patience.ts";
-import type { KnownSystem } from "./position.ts";
+import { isInUse, type KnownSystem } from "./position.ts";
 import { DEFAULT_FINISH_MS, StreamRun } from "./run.ts";
 import { onSignals } from "./signals.ts";
 import {
@@ -247,7 +246,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     try {
       await this.#run((hooks) => this.#delivery(hooks), signal, { catchUp: true });
     } catch (error) {
-      if (!isSlotInUse(error)) throw error;
+      if (!isInUse(error)) throw error;
       return { events: 0, transactions: 0, lsn: this.status().handledLsn, busy: true };
     }
     this.#stop.signal.throwIfAborted();
@@ -411,7 +410,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     stop.signal.addEventListener("abort", stopping);
     this.#running = run.run(stop.signal, this.#patience)
       .then(() => this.#status.become("stopped"), (error) => {
-        const busy = catchUp && isSlotInUse(error);
+        const busy = catchUp && isInUse(error);
         if (!busy) this.#status.failedBy(error);
         this.#status.become(busy ? "stopped" : "failed");
         throw error;
@@ -508,8 +507,4 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       hint: "Call stop() first, or use another PgStream with a slot of its own.",
     });
   }
-}
-
-function isSlotInUse(error: unknown): boolean {
-  return error instanceof SlotError && error.kind === "slot-in-use";
 }

@@ -116,3 +116,8 @@ export function temporaryLost(slotName: string): SlotError {
       'Changes since then are missed. Use onSlotLost: "recreate" and onGap, or a slot that stays.',
   });
 }
+
+/** True where another session holds the slot. */
+export function isInUse(error: unknown): error is SlotError {
+  return error instanceof SlotError && error.kind === "slot-in-use";
+}

@@ -1,4 +1,7 @@
-/** A stream from start to stop: one queue, and as many connections as it takes. */
+/**
+ * A stream from start to stop: one queue, and as many connections as it takes. A little longer than other
+ * files: what is lost, remade and decided on the way is one story, and is read as one.
+ */
 import type { Backfill } from "../backfill/backfill.ts";
 import { backoffMs, pause } from "../backoff.ts";
 import { isRetryable, PgStreamError } from "../errors.ts";
@@ -10,11 +13,13 @@ import type { Backend } from "../replication/liveness.ts";
 import { currentDatabase, type SystemIdentity } from "../replication/server.ts";
 import { recreateSlot, waitForSlot } from "../replication/slot.ts";
 import type { StreamStart } from "../replication/start.ts";
+import { messageOf } from "./errors.ts";
 import type { Gap } from "./options.ts";
 import type { Patience } from "./patience.ts";
 import {
   type Continuation,
   continueAt,
+  isInUse,
   isSlotLost,
   type KnownSystem,
   temporaryLost,
@@ -397,12 +402,4 @@ export class StreamRun {
 
 function isKind(error: unknown, kind: string): error is PgStreamError {
   return error instanceof PgStreamError && error.kind === kind;
-}
-
-function isInUse(error: unknown): error is SlotError {
-  return error instanceof SlotError && error.kind === "slot-in-use";
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

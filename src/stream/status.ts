@@ -5,6 +5,7 @@ import type { ChangeEvent } from "../change.ts";
 import type { Frontier } from "../delivery/frontier.ts";
 import type { Logger } from "../logger.ts";
 import { formatLsn } from "../lsn.ts";
+import { messageOf } from "./errors.ts";
 import type { StreamRun } from "./run.ts";
 
 /** What a stream is doing. `failed`: `start()` was rejected, and `lastError` says why. */
@@ -159,7 +160,7 @@ export class StatusBoard {
 
   /** What went wrong last. */
   failedBy(error: unknown): void {
-    this.#status.lastError = error instanceof Error ? error.message : String(error);
+    this.#status.lastError = messageOf(error);
   }
 
   /** A copy. */
