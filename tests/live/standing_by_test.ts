@@ -129,7 +129,11 @@ describe('with whenSlotInUse: "wait"', () => {
       let id = 0;
       let writing = true;
       const writer = (async () => {
-        while (writing) await table.insert(++id);
+        while (writing) {
+          await table.insert(++id);
+          // The consumers take 2 ms a row: who writes as fast as it can leaves them far behind.
+          await sleep(5);
+        }
       })();
       await until("some rows", () => keysOf(first).length > 50);
       await sleep(500);
