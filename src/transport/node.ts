@@ -5,6 +5,7 @@
 import { createConnection, type Socket } from "node:net";
 import {
   type Address,
+  type EncryptedTransport,
   formatAddress,
   type Transport,
   type TransportConnectOptions,
@@ -129,6 +130,15 @@ class SocketTransport implements Transport {
     this.#fail(
       new TransportError(`The connection to ${formatAddress(this.#address)} was closed here`, {
         kind: "connection-closed",
+        address: this.#address,
+      }),
+    );
+  }
+
+  startTls(): Promise<EncryptedTransport> {
+    return Promise.reject(
+      new TransportError("Encryption is not there yet", {
+        kind: "tls-unavailable",
         address: this.#address,
       }),
     );

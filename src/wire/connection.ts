@@ -119,7 +119,7 @@ export class Connection implements AsyncDisposable {
     settings: ConnectOptions = {},
   ): Promise<Connection> {
     const { signal, connect = connectDefault, logger = silentLogger, onNotice } = settings;
-    const address = addressOf(options);
+    const address = addressOf(options.hosts[0]!);
     const controller = new AbortController();
     const onAbort = () => controller.abort(signal?.reason);
     signal?.throwIfAborted();

@@ -7,12 +7,54 @@ import { parseDsn } from "./dsn.ts";
 import type { Environment } from "./environment.ts";
 import { WireError } from "./errors.ts";
 
-/** What is needed to connect. Holds the password: not for logs. */
-export interface ConnectionOptions {
+/** One of the servers that may be meant. */
+export interface HostOptions {
   /** A host name, an IP address, or the directory of a unix socket: then it begins with `/`. */
   readonly host: string;
+  /** The IP address to connect to, in place of the one that `host` has; certificates are still `host`'s. */
+  readonly hostaddr?: string;
   /** 1 to 65535; for a unix socket it is part of the file's name. */
   readonly port: number;
+  /** The password for this one only, as a password file has it. */
+  readonly password?: string;
+}
+
+/** https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION */
+export type SslMode = "disable" | "prefer" | "require" | "verify-ca" | "verify-full";
+
+/** How the connection is encrypted. Unix sockets never are. */
+export interface SslOptions {
+  readonly mode: SslMode;
+  /** Ask first (`postgres`), or begin with the handshake (`direct`, PostgreSQL 17). */
+  readonly negotiation: "postgres" | "direct";
+  /** Whether the host's name is sent in the clear, for who routes by it. */
+  readonly sni: boolean;
+  /** Whom to trust, as PEM; absent: those whom the runtime trusts. */
+  readonly rootCert?: string;
+  /** Our own certificate, as PEM. */
+  readonly cert?: string;
+  /** Its private key, as PEM. */
+  readonly key?: string;
+  /** What the key is encrypted with. */
+  readonly keyPassword?: string;
+}
+
+/** https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-REQUIRE-AUTH */
+export type AuthMethod = "password" | "md5" | "scram-sha-256" | "none";
+
+/** https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS */
+export type TargetSessionAttrs =
+  | "any"
+  | "read-write"
+  | "read-only"
+  | "primary"
+  | "standby"
+  | "prefer-standby";
+
+/** What is needed to connect. Holds the password and the private key: not for logs. */
+export interface ConnectionOptions {
+  /** At least one; tried in this order, unless they are to share the load. */
+  readonly hosts: readonly HostOptions[];
   /** The role to connect as. */
   readonly user: string;
   /** Absent where none was given. */
@@ -23,8 +65,20 @@ export interface ConnectionOptions {
   readonly applicationName: string;
   /** Command line options for the server process, for example `-c statement_timeout=5s`. */
   readonly options?: string;
-  /** For connecting and start-up in all; 0: for as long as it takes. */
+  /** For connecting to one host and start-up in all; 0: for as long as it takes. */
   readonly connectTimeoutMs: number;
+  /** How the connection is encrypted. */
+  readonly ssl: SslOptions;
+  /** Whether the password's proof must be tied to the TLS connection that carries it. */
+  readonly channelBinding: "disable" | "prefer" | "require";
+  /** The ways in which the server may ask who we are; absent: any that we know. */
+  readonly requireAuth?: readonly AuthMethod[];
+  /** Which of the hosts will do. */
+  readonly targetSessionAttrs: TargetSessionAttrs;
+  /** `random`: the hosts are tried in an order drawn for each connection. */
+  readonly loadBalanceHosts: "disable" | "random";
+  /** See {@linkcode TransportConnectOptions}. */
+  readonly keepaliveMs?: number;
 }
 
 /** Connection options, and what the one who wrote them should know. */
@@ -140,8 +194,9 @@ export function parseConnectionOptions(
   const password = value("password");
   const serverOptions = value("options");
   const options: ConnectionOptions = {
-    host,
-    port: port === undefined ? DEFAULT_PORT : parseNumber("port", port, 1, 65_535),
+    hosts: [
+      { host, port: port === undefined ? DEFAULT_PORT : parseNumber("port", port, 1, 65_535) },
+    ],
     user,
     ...(password === undefined ? {} : { password }),
     database: value("dbname") ?? user,
@@ -154,6 +209,10 @@ export function parseConnectionOptions(
       0,
       MAX_CONNECT_TIMEOUT_S,
     ),
+    ssl: { mode: sslmode, negotiation: "postgres", sni: true },
+    channelBinding: "prefer",
+    targetSessionAttrs: "any",
+    loadBalanceHosts: "disable",
   };
   for (const [name, field] of Object.entries(options)) {
     if (typeof field === "string" && field.includes("\0")) throw invalid(`${name} has a zero byte`);
@@ -162,7 +221,7 @@ export function parseConnectionOptions(
 }
 
 /** Where to connect: TCP, or the unix socket in the directory that `host` names. */
-export function addressOf(options: Pick<ConnectionOptions, "host" | "port">): Address {
+export function addressOf(options: HostOptions): Address {
   const { host, port } = options;
   return host.startsWith("/")
     ? { path: `${host.replace(/\/$/, "")}/.s.PGSQL.${port}` }

@@ -38,12 +38,15 @@ export async function startScripted(
   return {
     port,
     options: {
-      host: "127.0.0.1",
-      port,
+      hosts: [{ host: "127.0.0.1", port }],
       user: "app",
       database: "db",
       applicationName: "pgstream",
       connectTimeoutMs: 5000,
+      ssl: { mode: "disable", negotiation: "postgres", sni: true },
+      channelBinding: "prefer",
+      targetSessionAttrs: "any",
+      loadBalanceHosts: "disable",
     },
     failures,
     open: () => sockets.size,
