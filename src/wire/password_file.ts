@@ -15,8 +15,9 @@ export interface PasswordKey {
   readonly user: string;
 }
 
-/** Four fields, each up to a colon that no backslash precedes; what is left is the password. */
-const LINE = /^((?:[^:\\]|\\.)*):((?:[^:\\]|\\.)*):((?:[^:\\]|\\.)*):((?:[^:\\]|\\.)*):(.*)$/;
+/** Five fields, each up to a colon that no backslash precedes. What follows the last one is dropped. */
+const FIELD = String.raw`((?:[^:\\]|\\.)*)`;
+const LINE = new RegExp(`^${FIELD}:${FIELD}:${FIELD}:${FIELD}:${FIELD}(\\\\$)?`);
 
 /**
  * Reads a password file once, for any number of look-ups.
@@ -35,7 +36,7 @@ export function parsePasswordFile(text: string): (key: PasswordKey) => string | 
         (i === 0 && fields[i] === "localhost" && host.startsWith("/"))
       )
     );
-    return line && unescape(line[4]!) || undefined;
+    return line && unescape(line[4]!) + (line[5] ?? "") || undefined;
   };
 }
 

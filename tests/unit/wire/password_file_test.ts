@@ -16,8 +16,8 @@ test("the first line that fits has the password, and a star fits everything", ()
     ["h:5432:d:secret", undefined],
     ["# a comment\n#h:5432:d:u:no\nh:5432:d:u:yes\n", "yes"],
     ["h:5432:d:u:yes\r\n", "yes"],
-    // What follows the fourth colon is the password, colons too; spaces count.
-    ["h:5432:d:u:a:b", "a:b"],
+    // As libpq: a colon ends the password too, and spaces count.
+    ["h:5432:d:u:a:b", "a"],
     ["h:5432:d:u: a ", " a "],
     ["h:5432:d:u:a\\:b\\\\c", "a:b\\c"],
     ["h:5432:d:u:a\\", "a\\"],
