@@ -16,7 +16,8 @@ const ESCAPES = "Percent-encode characters such as @ : / ? # % in user and passw
  */
 export function parseDsn(dsn: string): Map<string, string> {
   const scheme = URI_SCHEME.exec(dsn);
-  if (scheme !== null) return parseUri(dsn.slice(scheme[0].length));
+  // A file's last line break is no part of the database's name.
+  if (scheme !== null) return parseUri(dsn.slice(scheme[0].length).trimEnd());
   if (dsn.includes("=")) return parsePairs(dsn);
   throw invalid(
     "it is neither a URI nor key=value pairs",

@@ -82,8 +82,8 @@ export class Settings {
   }
 
   #add(source: ReadonlyMap<string, string>): void {
-    // As other clients spell it. A word about sslmode itself is the better one.
-    if (!source.get("sslmode")) this.#set("sslmode", source.get("ssl"));
+    // As other clients spell it. What is said about sslmode itself comes after it, and counts.
+    this.#set("sslmode", source.get("ssl"));
     for (const [name, value] of source) {
       if (Object.hasOwn(VARIABLES, name)) this.#set(name, value);
       else if (!WITHOUT_EFFECT.has(name)) {

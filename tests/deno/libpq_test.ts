@@ -103,6 +103,7 @@ Deno.test("what libpq takes we take, with the same meaning, and what it refuses 
       "postgres://u:p@127.0.0.1:1/d",
       "postgresql://u%40x:p%3A%2F%25%C3%A9@127.0.0.1:1/d%20b?options=-c%20a%3Db",
       "postgres://u:p:q@127.0.0.1:1",
+      "postgres://u:p@127.0.0.1:1/d  ",
       "postgres://u:@127.0.0.1:1/",
       "postgres://u:#p@127.0.0.1:1/d",
       "postgres://u@[::1]:1/d",

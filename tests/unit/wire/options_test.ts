@@ -39,6 +39,7 @@ test("a URI is read as libpq reads it", () => {
     ["postgres://", {}],
     ["postgresql://localhost", {}],
     ["postgresql:///db", { database: "db" }],
+    ["postgresql:///db\n", { database: "db" }],
     ["postgresql://h:1/d", { host: "h", port: 1, database: "d" }],
     ["postgresql://u@h/", { user: "u", host: "h", database: "u" }],
     ["postgres://u:p@h:6000/d", {
