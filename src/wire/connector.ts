@@ -3,6 +3,7 @@ import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Connect } from "../transport/transport.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
 import { environment } from "./environment.ts";
+import { readTextFile } from "./files.ts";
 import { type ConnectionOptions, parseConnectionOptions } from "./options.ts";
 
 /** How the server is found. */
@@ -32,7 +33,7 @@ export class Connector {
   constructor(options: ConnectorOptions = {}) {
     const logger = options.logger ?? consoleLogger;
     this.logger = logger === false ? silentLogger : logger;
-    const parsed = parseConnectionOptions(options.dsn, environment());
+    const parsed = parseConnectionOptions(options.dsn, environment(), readTextFile);
     for (const warning of parsed.warnings) this.logger.warn(warning);
     this.options = parsed.options;
     this.#shared = {

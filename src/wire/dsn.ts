@@ -16,7 +16,8 @@ const ESCAPES = "Percent-encode characters such as @ : / ? # % in user and passw
  */
 export function parseDsn(dsn: string): Map<string, string> {
   const scheme = URI_SCHEME.exec(dsn);
-  if (scheme !== null) return parseUri(dsn.slice(scheme[0].length));
+  // A file's last line break is no part of the database's name.
+  if (scheme !== null) return parseUri(dsn.slice(scheme[0].length).trimEnd());
   if (dsn.includes("=")) return parsePairs(dsn);
   throw invalid(
     "it is neither a URI nor key=value pairs",
@@ -31,8 +32,10 @@ function parseUri(rest: string): Map<string, string> {
   const authority = rest.slice(0, authorityEnd);
   const at = authority.lastIndexOf("@");
   // A bare "/" or "?" in a password ends the authority early, and then the rest of the password
-  // would be taken for a port or a database, and be shown.
-  if (rest.indexOf("@", authorityEnd) !== -1) throw invalid('"@" comes too late', ESCAPES);
+  // would be taken for a port or a database, and be shown. A host alone has no password before it.
+  if (/[:@]/.test(authority) && rest.indexOf("@", authorityEnd) !== -1) {
+    throw invalid('"@" comes too late', ESCAPES);
+  }
 
   if (at !== -1) {
     const userInfo = authority.slice(0, at);
@@ -47,7 +50,8 @@ function parseUri(rest: string): Map<string, string> {
     set(parameters, "dbname", rest.slice(authorityEnd + 1, queryStart));
   }
   const query = rest.slice(queryStart + 1);
-  for (const pair of query === "" ? [] : query.split("&")) {
+  for (const pair of query.split("&")) {
+    if (pair === "") continue;
     const equals = pair.indexOf("=");
     if (equals === -1) throw invalid('a parameter after "?" has no value', ESCAPES);
     const name = decode(pair.slice(0, equals));
@@ -66,29 +70,44 @@ function parseHosts(parameters: Map<string, string>, text: string): void {
     hosts.push(match[1] ?? match[2] ?? "");
     ports.push(match[3] ?? "");
   }
-  if (hosts.some((host) => host !== "")) set(parameters, "host", hosts.join(","));
-  if (ports.some((port) => port !== "")) set(parameters, "port", ports.join(","));
+  set(parameters, "host", hosts.join(","));
+  set(parameters, "port", ports.join(","));
 }
 
 /** `name = value`, `name = 'a value'`; a backslash takes the next character as it is. */
 function parsePairs(text: string): Map<string, string> {
   const parameters = new Map<string, string>();
-  const pair =
-    /\s*([^\s=]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'(?=\s|$)|((?:[^\s'\\]|\\.)(?:[^\s\\]|\\.)*)?(?=\s|$))/sy;
   const end = text.trimEnd().length;
-  while (pair.lastIndex < end) {
-    const at = pair.lastIndex;
-    const match = pair.exec(text);
-    if (match === null) {
+  for (let at = 0; at < end;) {
+    const name = match(/\s*([^\s=]+)\s*=\s*('?)/y, at);
+    const value: string[] = [];
+    let next = name?.end ?? at;
+    // Part by part: a group that is repeated for each character is too much for the runtimes' stacks.
+    const part = name?.groups[1] === "" ? /\\(.)|[^\s\\]+/sy : /\\(.)|[^'\\]+/sy;
+    for (let found; (found = match(part, next)) !== null; next = found.end) {
+      value.push(found.groups[0] ?? text.slice(next, found.end));
+    }
+    if (name?.groups[1] === "'") next = match(/'/y, next)?.end ?? at;
+    // A quote that is not closed, a backslash at the end, or something behind a closing quote.
+    if (name === null || next === at || match(/\s|$/y, next) === null) {
       throw invalid(
         `its key=value pairs do not parse from character ${at + 1} on`,
         "Put values with spaces in single quotes; escape ' and \\ with a backslash.",
       );
     }
-    const value = (match[2] ?? match[3] ?? "").replace(/\\(.)/gs, "$1");
-    parameters.set(canonical(match[1]!), value);
+    parameters.set(canonical(name.groups[0]!), value.join(""));
+    at = next;
   }
   return parameters;
+
+  function match(
+    pattern: RegExp,
+    at: number,
+  ): { groups: (string | undefined)[]; end: number } | null {
+    pattern.lastIndex = at;
+    const found = pattern.exec(text);
+    return found === null ? null : { groups: found.slice(1), end: pattern.lastIndex };
+  }
 }
 
 /** Other clients say `database`, libpq says `dbname`. */

@@ -1,24 +1,8 @@
 /** The variables of the environment that concern a connection. */
+import { OTHER_VARIABLES, VARIABLES } from "./parameters.ts";
 
 /** Variables by name. */
 export type Environment = Readonly<Record<string, string | undefined>>;
-
-const NAMES = [
-  "DATABASE_URL",
-  "PGAPPNAME",
-  "PGCONNECT_TIMEOUT",
-  "PGDATABASE",
-  "PGHOST",
-  "PGHOSTADDR",
-  "PGOPTIONS",
-  "PGPASSWORD",
-  "PGPORT",
-  "PGSSLMODE",
-  "PGUSER",
-  "LOGNAME",
-  "USER",
-  "USERNAME",
-] as const;
 
 interface Runtime {
   readonly process?: { readonly env?: Environment };
@@ -37,7 +21,8 @@ interface Runtime {
 export function environment(): Environment {
   const { process, Deno } = globalThis as Runtime;
   const env: Record<string, string | undefined> = {};
-  for (const name of NAMES) {
+  for (const name of [...Object.values(VARIABLES), ...OTHER_VARIABLES]) {
+    if (name === "") continue;
     if (Deno && Deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") {
       continue;
     }

@@ -9,6 +9,8 @@ export type WireErrorKind =
   | "multiple-hosts"
   /** Encryption is asked for that this version does not offer. */
   | "tls-unsupported"
+  /** A file that the connection options name cannot be read, or is not what it should be. */
+  | "file-unreadable"
   /** Nothing says as whom to connect. */
   | "user-missing"
   /** The server asks for a password, and there is none. */

@@ -2,42 +2,17 @@
  * Connection options from a connection string and the environment.
  * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING
  */
-import type { Address } from "../transport/transport.ts";
-import { parseDsn } from "./dsn.ts";
 import type { Environment } from "./environment.ts";
 import { WireError } from "./errors.ts";
+import { ownFile, type ReadFile, readNamedFile, readNoFile } from "./files.ts";
+import { addressOf, type HostOptions, readHosts } from "./host_list.ts";
+import { parsePasswordFile, type PasswordKey } from "./password_file.ts";
+import { invalidOption, Settings } from "./settings.ts";
+import { readSslOptions, type SslOptions } from "./ssl_options.ts";
 
-/** One of the servers that may be meant. */
-export interface HostOptions {
-  /** A host name, an IP address, or the directory of a unix socket: then it begins with `/`. */
-  readonly host: string;
-  /** The IP address to connect to, in place of the one that `host` has; certificates are still `host`'s. */
-  readonly hostaddr?: string;
-  /** 1 to 65535; for a unix socket it is part of the file's name. */
-  readonly port: number;
-  /** The password for this one only, as a password file has it. */
-  readonly password?: string;
-}
-
-/** https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION */
-export type SslMode = "disable" | "prefer" | "require" | "verify-ca" | "verify-full";
-
-/** How the connection is encrypted. Unix sockets never are. */
-export interface SslOptions {
-  readonly mode: SslMode;
-  /** Ask first (`postgres`), or begin with the handshake (`direct`, PostgreSQL 17). */
-  readonly negotiation: "postgres" | "direct";
-  /** Whether the host's name is sent in the clear, for who routes by it. */
-  readonly sni: boolean;
-  /** Whom to trust, as PEM; absent: those whom the runtime trusts. */
-  readonly rootCert?: string;
-  /** Our own certificate, as PEM. */
-  readonly cert?: string;
-  /** Its private key, as PEM. */
-  readonly key?: string;
-  /** What the key is encrypted with. */
-  readonly keyPassword?: string;
-}
+export { addressOf, type HostOptions };
+export type { SslMode } from "./ssl_options.ts";
+export type { SslOptions };
 
 /** https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-REQUIRE-AUTH */
 export type AuthMethod = "password" | "md5" | "scram-sha-256" | "none";
@@ -85,105 +60,72 @@ export interface ConnectionOptions {
 export interface ParsedConnectionOptions {
   /** Complete: every field that has a default has a value. */
   readonly options: ConnectionOptions;
-  /** For the log: parameters that were dropped, encryption that will be missing. Hold no values. */
+  /** For the log: parameters that were dropped, files that were ignored. Hold no values. */
   readonly warnings: readonly string[];
 }
 
-const DEFAULT_HOST = "localhost";
-const DEFAULT_PORT = 5432;
 const DEFAULT_APPLICATION_NAME = "pgstream";
 const DEFAULT_CONNECT_TIMEOUT_S = 10;
 // The longest that a timer of JavaScript can wait.
-const MAX_CONNECT_TIMEOUT_S = 2_147_483;
+const MAX_TIMEOUT_S = 2_147_483;
 
-/** Each parameter with the variable that stands in for it. */
-const VARIABLES = {
-  host: "PGHOST",
-  hostaddr: "PGHOSTADDR",
-  port: "PGPORT",
-  user: "PGUSER",
-  password: "PGPASSWORD",
-  dbname: "PGDATABASE",
-  application_name: "PGAPPNAME",
-  connect_timeout: "PGCONNECT_TIMEOUT",
-  sslmode: "PGSSLMODE",
-  options: "PGOPTIONS",
-} as const;
-
-type Parameter = keyof typeof VARIABLES;
-
-/** Parameters that have no variable, or another meaning than a value to be passed on. */
-const OTHER_PARAMETERS: ReadonlySet<string> = new Set([
-  "channel_binding",
-  "client_encoding",
-  "fallback_application_name",
-  "sslnegotiation",
-]);
-
-/** Encryption that is asked for and cannot be had is an error, never plaintext in silence. */
-const TLS_PARAMETERS: Readonly<Record<string, ReadonlySet<string>>> = {
-  sslmode: new Set(["allow", "require", "verify-ca", "verify-full"]),
-  channel_binding: new Set(["require"]),
-  sslnegotiation: new Set(["direct"]),
-};
+const TARGETS = [
+  "any",
+  "read-write",
+  "read-only",
+  "primary",
+  "standby",
+  "prefer-standby",
+] as const satisfies readonly TargetSessionAttrs[];
+const METHODS = [
+  "password",
+  "md5",
+  "scram-sha-256",
+  "none",
+] as const satisfies readonly AuthMethod[];
+/** They are known, and never agreed to. */
+const OTHER_METHODS = ["gss", "sspi", "oauth"];
 
 /**
- * Reads connection options.
+ * Reads connection options as libpq does.
  *
- * A field comes from the DSN, else from its `PG*` variable, else it has a default: host
- * `localhost`, port 5432, the operating system's user, the database called as the user, ten seconds
- * to connect, `sslmode=prefer`. With no DSN, `DATABASE_URL` is the DSN where it is set. An empty
- * value is none.
+ * A value comes from the DSN, else from the service that the DSN or `PGSERVICE` names, else from its
+ * `PG*` variable, else it has a default: host `localhost`, port 5432, the operating system's user,
+ * the database called as the user, ten seconds to connect, `sslmode=prefer`, a password from the
+ * password file. With no DSN, `DATABASE_URL` is the DSN where it is set. An empty value is none.
+ *
+ * What differs from libpq:
+ * - `sslmode=allow` is `prefer`, which is the stronger. Other clients' `ssl=true` and
+ *   `sslmode=no-verify` are `require`.
+ * - `verify-ca` and `verify-full` with neither `sslrootcert` nor `~/.postgresql/root.crt` trust those
+ *   whom the runtime trusts. Under `prefer`, `root.crt` is not looked at.
+ * - `sslrootcert`, `sslcert` and `sslkey` may be PEM text in place of a path.
+ * - With several hosts, `target_session_attrs` is `primary` if nothing is said: a stream that goes
+ *   to another host wants the primary.
+ * - A file that is named and cannot be read is an error. `~/.postgresql/root.crl` is not looked at.
+ * - A protection that is not to be had is an error: `sslcrl`, `requirepeer`, `gssencmode=require`,
+ *   `ssl_min_protocol_version=TLSv1.3`. Any other parameter that is not known is dropped.
  *
  * @param dsn a URI (`postgresql://…`) or libpq's `key=value` pairs.
  * @param env variables by name; see {@linkcode environment}.
- * @throws {WireError} `"invalid-dsn"`, `"user-missing"`, `"multiple-hosts"`, `"tls-unsupported"`.
- * No message holds a value of the DSN that could be a secret.
+ * @param readFile see {@linkcode readTextFile}. Default: there are no files.
+ * @throws {WireError} `"invalid-dsn"`, `"user-missing"`, `"file-unreadable"`. No message holds a value
+ * of the DSN that could be a secret.
  *
  * @example
  * ```ts
  * const { options } = parseConnectionOptions("postgresql://app@db.example.org/shop", {});
- * options.host; // "db.example.org"
+ * options.hosts[0]?.host; // "db.example.org"
  * ```
  */
 export function parseConnectionOptions(
   dsn: string | undefined,
   env: Environment,
+  readFile: ReadFile = readNoFile,
 ): ParsedConnectionOptions {
-  const text = dsn ?? env["DATABASE_URL"] ?? "";
-  const given = text === "" ? new Map<string, string>() : parseDsn(text);
-  const warnings: string[] = [];
-  for (const name of given.keys()) {
-    if (Object.hasOwn(VARIABLES, name) || OTHER_PARAMETERS.has(name)) continue;
-    warnings.push(`Connection parameter ${showName(name)} is not known and was ignored`);
-  }
-  const value = (name: Parameter): string | undefined =>
-    given.get(name) || env[VARIABLES[name]] || undefined;
-
-  for (const [name, values] of Object.entries(TLS_PARAMETERS)) {
-    const asked = name === "sslmode" ? value("sslmode") : given.get(name);
-    if (asked !== undefined && values.has(asked)) throw tlsUnsupported(name, asked);
-  }
-  const sslmode = value("sslmode") ?? "prefer";
-  if (sslmode !== "disable" && sslmode !== "prefer") {
-    throw invalid("sslmode is none of disable, allow, prefer, require, verify-ca, verify-full");
-  }
-
-  const host = value("hostaddr") ?? value("host") ?? DEFAULT_HOST;
-  const port = value("port");
-  if (host.includes(",") || port?.includes(",")) {
-    throw new WireError("Cannot connect to one of several hosts: name a single one", {
-      kind: "multiple-hosts",
-      hint: "Logical replication needs the primary: give its address alone.",
-    });
-  }
-  if (sslmode === "prefer" && !isLocal(host)) {
-    warnings.push(
-      `The connection to ${host} will not be encrypted; sslmode=disable says that this is meant`,
-    );
-  }
-  const user = value("user") ?? env["USER"] ?? env["LOGNAME"] ?? env["USERNAME"];
-  if (user === undefined || user === "") {
+  const settings = new Settings(dsn ?? env["DATABASE_URL"] ?? "", env, readFile);
+  const user = settings.get("user") || env["USER"] || env["LOGNAME"] || env["USERNAME"];
+  if (!user) {
     throw new WireError("No user is named to connect as", {
       kind: "user-missing",
       hint:
@@ -191,66 +133,91 @@ export function parseConnectionOptions(
         "read only where --allow-env allows it.",
     });
   }
-  const password = value("password");
-  const serverOptions = value("options");
+  const database = settings.get("dbname") ?? user;
+  const password = settings.get("password");
+  const hosts = readHosts(settings);
+  const local = hosts.every((host) => "path" in addressOf(host));
+  const find = password === undefined ? readPasswords(settings, env, readFile) : undefined;
   const options: ConnectionOptions = {
-    hosts: [
-      { host, port: port === undefined ? DEFAULT_PORT : parseNumber("port", port, 1, 65_535) },
-    ],
+    hosts: hosts.map((host) => ({
+      ...host,
+      ...defined({ password: find?.({ ...host, database, user }) }),
+    })),
     user,
-    ...(password === undefined ? {} : { password }),
-    database: value("dbname") ?? user,
-    applicationName: value("application_name") ?? given.get("fallback_application_name") ??
-      DEFAULT_APPLICATION_NAME,
-    ...(serverOptions === undefined ? {} : { options: serverOptions }),
-    connectTimeoutMs: 1000 * parseNumber(
-      "connect_timeout",
-      value("connect_timeout") ?? `${DEFAULT_CONNECT_TIMEOUT_S}`,
-      0,
-      MAX_CONNECT_TIMEOUT_S,
-    ),
-    ssl: { mode: sslmode, negotiation: "postgres", sni: true },
-    channelBinding: "prefer",
-    targetSessionAttrs: "any",
-    loadBalanceHosts: "disable",
+    database,
+    applicationName: settings.get("application_name") ??
+      settings.get("fallback_application_name") ?? DEFAULT_APPLICATION_NAME,
+    connectTimeoutMs: 1000 *
+      (settings.integer("connect_timeout", MAX_TIMEOUT_S) ?? DEFAULT_CONNECT_TIMEOUT_S),
+    ssl: readSslOptions(settings, env, readFile, local),
+    channelBinding: settings.choice("channel_binding", ["disable", "prefer", "require"]) ??
+      "prefer",
+    targetSessionAttrs: settings.choice("target_session_attrs", TARGETS) ??
+      (hosts.length > 1 ? "primary" : "any"),
+    loadBalanceHosts: settings.choice("load_balance_hosts", ["disable", "random"]) ?? "disable",
+    ...defined({
+      password,
+      options: settings.get("options"),
+      requireAuth: readRequireAuth(settings.get("require_auth")),
+      keepaliveMs: readKeepalive(settings),
+    }),
   };
-  for (const [name, field] of Object.entries(options)) {
-    if (typeof field === "string" && field.includes("\0")) throw invalid(`${name} has a zero byte`);
+  return { options, warnings: settings.warnings };
+}
+
+/** `undefined` is no value of a field that may be absent. */
+function defined<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(
+    Object.entries(fields).filter(([, value]) => value !== undefined),
+  ) as { [K in keyof T]?: Exclude<T[K], undefined> };
+}
+
+/** A list of methods, or of those that are not wanted. */
+function readRequireAuth(text: string | undefined): readonly AuthMethod[] | undefined {
+  if (text === undefined) return undefined;
+  const names = text.split(",");
+  const negated = text.startsWith("!");
+  const listed = new Set<string>();
+  for (const name of names) {
+    if (name.startsWith("!") !== negated) {
+      throw invalidOption("require_auth has methods both with and without an exclamation mark");
+    }
+    listed.add(negated ? name.slice(1) : name);
   }
-  return { options, warnings };
-}
-
-/** Where to connect: TCP, or the unix socket in the directory that `host` names. */
-export function addressOf(options: HostOptions): Address {
-  const { host, port } = options;
-  return host.startsWith("/")
-    ? { path: `${host.replace(/\/$/, "")}/.s.PGSQL.${port}` }
-    : { host, port };
-}
-
-function isLocal(host: string): boolean {
-  return host.startsWith("/") || host === "localhost" || host === "::1" ||
-    /^127\.[\d.]+$/.test(host);
-}
-
-function parseNumber(name: string, text: string, min: number, max: number): number {
-  const value = /^\s*\d{1,10}\s*$/.test(text) ? Number(text) : NaN;
-  if (value >= min && value <= max) return value;
-  throw invalid(`${name} is not a whole number from ${min} to ${max}`);
-}
-
-/** A name from a DSN that was written wrongly may be part of a password. */
-function showName(name: string): string {
-  return /^[a-z][a-z0-9_]{0,39}$/.test(name) ? `"${name}"` : "of an odd name";
-}
-
-function tlsUnsupported(name: string, value: string): WireError {
-  return new WireError(`Cannot connect with ${name}=${value}: encryption is not supported yet`, {
-    kind: "tls-unsupported",
-    hint: "Use sslmode=disable inside a network that you trust, or a tunnel.",
+  const known: readonly string[] = [...METHODS, ...OTHER_METHODS];
+  for (const name of listed) {
+    if (!known.includes(name)) {
+      throw invalidOption(`require_auth is no list of ${known.join(", ")}`);
+    }
+  }
+  const accepted = METHODS.filter((method) => listed.has(method) !== negated);
+  if (accepted.length > 0) return accepted;
+  throw invalidOption(`require_auth leaves none of ${METHODS.join(", ")}`, {
+    hint: "This library speaks no other method.",
   });
 }
 
-function invalid(what: string): WireError {
-  return new WireError(`The connection options cannot be used: ${what}`, { kind: "invalid-dsn" });
+function readKeepalive(settings: Settings): number | undefined {
+  const seconds = settings.integer("keepalives_idle", MAX_TIMEOUT_S);
+  if (settings.integer("keepalives", 1) === 0) return 0;
+  // As in libpq, zero is what would be without it.
+  return seconds ? 1000 * seconds : undefined;
+}
+
+/** What finds passwords in the password file; undefined where there is none that may be used. */
+function readPasswords(
+  settings: Settings,
+  env: Environment,
+  readFile: ReadFile,
+): ((key: PasswordKey) => string | undefined) | undefined {
+  const named = settings.get("passfile");
+  const path = named ?? ownFile(env, ".pgpass", "pgpass.conf");
+  if (path === undefined) return undefined;
+  const file = named === undefined ? readFile(path) : readNamedFile(readFile, "passfile", path);
+  if (!("text" in file)) return undefined;
+  if ((file.mode & 0o077) === 0) return parsePasswordFile(file.text);
+  settings.warnings.push(
+    `Password file "${path}" was ignored: others than its owner may use it. Take that away: chmod 0600`,
+  );
+  return undefined;
 }

@@ -112,8 +112,8 @@ describe("connecting", () => {
           `mysql://user:${encodeURIComponent(CANARY)}@host/db`,
           `host=h password='${CANARY.replace("'", "\\'")} user=u`,
           `postgresql://user:%ZZ${encodeURIComponent(CANARY)}@host/db`,
-          `postgresql://user:${encodeURIComponent(CANARY)}@host/db?sslmode=require`,
-          `postgresql://user:${encodeURIComponent(CANARY)}@a,b/db`,
+          `postgresql://user:${encodeURIComponent(CANARY)}@host/db?sslmode=maybe`,
+          `postgresql://user:${encodeURIComponent(CANARY)}@a,b/db?port=1,2,3`,
         ]
       ) {
         const error = await refusal(call, () => streamOf(db.dsn, ["documents"], { dsn })[call]());
