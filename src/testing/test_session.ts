@@ -1,0 +1,152 @@
+/** One connection to a `TestServer`, in place of `Session`: what it brings goes into the same intake. */
+import { TrackedTransaction } from "../delivery/frontier.ts";
+import { heldBytes } from "../delivery/event_builder.ts";
+import { PgStreamError } from "../errors.ts";
+import type { Lsn } from "../lsn.ts";
+import type { CatalogTable } from "../replication/tables.ts";
+import { formatTableName } from "../table_name.ts";
+import type { SessionOptions } from "../stream/session.ts";
+import type { OpenSession } from "../stream/source.ts";
+import { buildEvent, type Shape } from "./change.ts";
+import type { Entry, Wal } from "./wal.ts";
+
+const SYSTEM_ID = "7000000000000000001";
+
+/** Hands out what is in the WAL behind the confirmed position, then what comes. */
+export class TestSession implements OpenSession {
+  /** Nothing waits undecoded. */
+  readonly waitingBytes = 0;
+  readonly #wal: Wal;
+  readonly #options: SessionOptions;
+  readonly #startLsn: Lsn;
+  /** How much was there when it began. */
+  readonly #length: number;
+  readonly #watched: ReadonlySet<string>;
+  /** What the intake was told last of each table. */
+  readonly #declared = new Map<number, Shape>();
+  #receivedLsn: Lsn;
+
+  /** Starts where the slot is. */
+  constructor(wal: Wal, options: SessionOptions) {
+    const { confirmedLsn, endLsn: walLsn } = wal;
+    const identity = { systemId: SYSTEM_ID, timeline: 1, walLsn, database: "test" };
+    const tables = options.tables.map(catalogTable);
+    this.#wal = wal;
+    this.#options = options;
+    this.#length = wal.entries.length;
+    this.#watched = new Set(options.tables.map(formatTableName));
+    this.#startLsn = options.goOn(
+      { tables, confirmedLsn, failover: false, startedAt: "now" },
+      identity,
+      { processId: 1, startedAt: "now" },
+    );
+    this.#receivedLsn = this.#startLsn;
+    options.intake.connected();
+  }
+
+  get receivedLsn(): Lsn {
+    return this.#receivedLsn;
+  }
+
+  get confirmedLsn(): Lsn {
+    return this.#wal.confirmedLsn;
+  }
+
+  ask(): void {
+    // All that there is was told already.
+  }
+
+  confirm(): void {
+    this.#wal.confirm(this.#options.frontier.confirmed);
+  }
+
+  /** @throws {PgStreamError} of kind `not-watched`. */
+  async follow(signal: AbortSignal): Promise<void> {
+    const stopped = new Promise<void>((resolve) =>
+      signal.addEventListener("abort", () => resolve())
+    );
+    for (let index = 0; !signal.aborted;) {
+      const next = this.#wal.next(index, this.#startLsn);
+      if (next !== null && (next.index < this.#length || !this.#options.catchUp)) {
+        await (next.entry.backfill
+          ? this.#rows(next.entry)
+          : this.#transaction(next.entry, signal));
+        this.confirm();
+        index = next.index + 1;
+      } else if (this.#options.catchUp) return;
+      else await Promise.race([this.#wal.grown, stopped]);
+    }
+  }
+
+  close(): Promise<void> {
+    this.confirm();
+    return Promise.resolve();
+  }
+
+  discard(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  async #transaction({ begin, commit, changes }: Entry, signal: AbortSignal): Promise<void> {
+    const { intake, queue } = this.#options;
+    intake.accept(begin, 0);
+    for (const { change, shape } of changes) {
+      const room = queue.room();
+      if (room !== null) await room;
+      if (signal.aborted) return;
+      this.#declare(shape);
+      intake.accept(change.message(shape.relation), change.wireBytes);
+    }
+    this.#receivedLsn = commit.endLsn;
+    intake.accept(commit, 0);
+  }
+
+  /** As `RowFeed` does it: they stand in no transaction, and nothing is confirmed by them. */
+  async #rows(entry: Entry): Promise<void> {
+    const { intake, queue } = this.#options;
+    entry.rows = new TrackedTransaction(null);
+    for (const { change, shape } of entry.changes) {
+      this.#mustBeWatched(shape);
+      const { name, primaryKey, relation } = shape;
+      const offer = intake.beside({ name, primaryKey, keyed: primaryKey.length > 0 });
+      const bytes = heldBytes(change.message(relation), change.wireBytes);
+      offer(buildEvent(change, entry, shape), bytes, entry.rows);
+      const room = queue.room();
+      if (room !== null) await room;
+    }
+    queue.commit(entry.rows);
+    queue.flush();
+  }
+
+  #declare(shape: Shape): void {
+    const { relation, name, primaryKey } = shape;
+    if (this.#declared.get(relation.oid) === shape) return;
+    this.#mustBeWatched(shape);
+    this.#declared.set(relation.oid, shape);
+    this.#options.intake.declare(relation, { name, primaryKey });
+  }
+
+  #mustBeWatched({ name }: Shape): void {
+    const table = formatTableName(name);
+    if (this.#watched.has(table)) return;
+    throw new PgStreamError(`An event of ${table} would never come: the table is not watched`, {
+      kind: "not-watched",
+      hint: `Call stream.watch(${JSON.stringify(table)}), or look at the names: they are literal.`,
+    });
+  }
+}
+
+/** All that anybody asks of it is its name. */
+function catalogTable(name: SessionOptions["tables"][number], index: number): CatalogTable {
+  return {
+    ...name,
+    oid: index + 1,
+    partitioned: false,
+    replicaIdentity: "default",
+    primaryKey: [],
+    columns: [],
+    identityIndex: [],
+    generated: [],
+    partitionsWithoutIdentity: [],
+  };
+}
