@@ -98,7 +98,12 @@ export function buildEvent(
   return { ...event, ordinal: -1, xid: 0, backfill: true } as ChangeEvent;
 }
 
-/** A row as the decoder makes them. */
-export function rowOf(values: Readonly<Record<string, string | null>>): Row {
-  return Object.assign(new (newEmptyRow())(), values);
+/** A row as the decoder makes them, with its columns in the order of the table. */
+export function rowOf(
+  values: Readonly<Record<string, string | null>>,
+  { columns }: Relation,
+): Row {
+  const row = new (newEmptyRow())();
+  for (const { name } of columns) if (values[name] !== undefined) row[name] = values[name];
+  return row;
 }

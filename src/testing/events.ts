@@ -70,7 +70,12 @@ export function insert<N extends string, const R extends Columns<R>>(
     columns: Object.keys(values),
     backfill: options.backfill ?? false,
     wireBytes: bytesOf(values),
-    message: (relation) => ({ type: "insert", relation, row: rowOf(values), unchanged: [] }),
+    message: (relation) => ({
+      type: "insert",
+      relation,
+      row: rowOf(values, relation),
+      unchanged: [],
+    }),
   });
 }
 
@@ -94,7 +99,7 @@ export function update<N extends string, const R extends Columns<R>>(
   const { name, primaryKey } = named(table, options);
   const values = textsOf(name, row, primaryKey);
   const old = options.oldRow === undefined ? null : textsOf(name, options.oldRow, primaryKey);
-  const columns = [...Object.keys(values)];
+  const columns = Object.keys(values);
   const unchanged: string[] = [];
   for (const column of options.unchanged ?? []) {
     if (columns.includes(column)) {
@@ -104,6 +109,17 @@ export function update<N extends string, const R extends Columns<R>>(
     // The server sends what did not change with the old row, where it sends all of that.
     if (old?.[column] === undefined) unchanged.push(column);
     else values[column] = old[column];
+  }
+  const oldColumns = Object.keys(old ?? {});
+  const whole = oldColumns.length === columns.length;
+  if (!oldColumns.every((column) => (whole ? columns : primaryKey).includes(column))) {
+    throw invalid(
+      name,
+      "its old row is neither the key nor all of the row",
+      `It is { ${primaryKey.join(", ")} }, or under REPLICA IDENTITY FULL { ${
+        columns.join(", ")
+      } }.`,
+    );
   }
   return make<UpdateEvent<RowOf<R>, N>>({
     operation: "update",
@@ -115,9 +131,9 @@ export function update<N extends string, const R extends Columns<R>>(
     message: (relation) => ({
       type: "update",
       relation,
-      row: rowOf(values),
+      row: rowOf(values, relation),
       unchanged: [...unchanged],
-      oldRow: old && rowOf(old),
+      oldRow: old && rowOf(old, relation),
       oldKind: old && kindOf(old, primaryKey),
     }),
   });
@@ -146,7 +162,7 @@ export function remove<N extends string, const R extends Columns<R>>(
     message: (relation) => ({
       type: "delete",
       relation,
-      oldRow: rowOf(values),
+      oldRow: rowOf(values, relation),
       oldKind: kindOf(values, primaryKey),
     }),
   });

@@ -74,7 +74,7 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
   constructor(stream: PgStream<T>) {
     this.#stream = stream;
     readFrom(stream as unknown as PgStream<object>, {
-      open: (options) => Promise.resolve().then(() => new TestSession(this.#wal, options)),
+      open: (options) => TestSession.open(this.#wal, options),
       connector: (logger) =>
         new Connector({ dsn: NO_DSN, logger, connect: () => Promise.reject(noServer()) }),
       pause: (ms) => {

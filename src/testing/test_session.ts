@@ -10,7 +10,9 @@ import type { OpenSession } from "../stream/source.ts";
 import { buildEvent, type Shape } from "./change.ts";
 import type { Entry, Wal } from "./wal.ts";
 
+/** What tells this server from others. */
 const SYSTEM_ID = "7000000000000000001";
+const STARTED_AT = "2026-01-01 00:00:00+00";
 
 /** Hands out what is in the WAL behind the confirmed position, then what comes. */
 export class TestSession implements OpenSession {
@@ -26,22 +28,26 @@ export class TestSession implements OpenSession {
   readonly #declared = new Map<number, Shape>();
   #receivedLsn: Lsn;
 
-  /** Starts where the slot is. */
-  constructor(wal: Wal, options: SessionOptions) {
-    const { confirmedLsn, endLsn: walLsn } = wal;
-    const identity = { systemId: SYSTEM_ID, timeline: 1, walLsn, database: "test" };
-    const tables = options.tables.map(catalogTable);
+  private constructor(wal: Wal, options: SessionOptions, startLsn: Lsn) {
     this.#wal = wal;
     this.#options = options;
+    this.#startLsn = startLsn;
+    this.#receivedLsn = startLsn;
     this.#length = wal.entries.length;
     this.#watched = new Set(options.tables.map(formatTableName));
-    this.#startLsn = options.goOn(
-      { tables, confirmedLsn, failover: false, startedAt: "now" },
-      identity,
-      { processId: 1, startedAt: "now" },
-    );
-    this.#receivedLsn = this.#startLsn;
     options.intake.connected();
+  }
+
+  /** Starts where the slot is. */
+  static async open(wal: Wal, options: SessionOptions): Promise<TestSession> {
+    const { confirmedLsn, endLsn: walLsn } = wal;
+    const tables = options.tables.map(catalogTable);
+    const startLsn = await options.goOn(
+      { tables, confirmedLsn, failover: false, startedAt: STARTED_AT },
+      { systemId: SYSTEM_ID, timeline: 1, walLsn, database: "test" },
+      { processId: 1, startedAt: STARTED_AT },
+    );
+    return new TestSession(wal, options, startLsn);
   }
 
   get receivedLsn(): Lsn {

@@ -133,6 +133,16 @@ const impossible: { name: string; make: () => unknown; says: RegExp }[] = [
     says: /no value of "id"/,
   },
   {
+    name: "an old row that is neither the key nor all of the row",
+    make: () => update("t", { id: 1, a: 1, b: 1 }, { oldRow: { id: 1, a: 2 } }),
+    says: /neither the key nor all of the row.*\{ id \}.*\{ id, a, b \}/,
+  },
+  {
+    name: "an old row with a column of another name",
+    make: () => update("t", { id: 1, a: 1 }, { oldRow: { id: 1, A: 2 } }),
+    says: /neither the key nor all of the row/,
+  },
+  {
     name: "a column that is unchanged and has a value",
     make: () => update("t", { id: 1, content: null }, { unchanged: ["content"] }),
     says: /"content" is unchanged and has a value/,
