@@ -473,7 +473,6 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     // Rows that are there are read from a database, and so is how far that is.
     this.#options = { ...this.#options, backfill: "never", stateStore: null };
     this.#state = undefined;
-    this.#known = null;
   }
 
   #onSignal(name: string): void {

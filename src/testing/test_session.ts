@@ -24,8 +24,6 @@ export class TestSession implements OpenSession {
   /** How much was there when it began. */
   readonly #length: number;
   readonly #watched: ReadonlySet<string>;
-  /** What the intake was told last of each table. */
-  readonly #declared = new Map<number, Shape>();
   #receivedLsn: Lsn;
 
   private constructor(wal: Wal, options: SessionOptions, startLsn: Lsn) {
@@ -100,7 +98,8 @@ export class TestSession implements OpenSession {
       const room = queue.room();
       if (room !== null) await room;
       if (signal.aborted) return;
-      this.#declare(shape);
+      this.#mustBeWatched(shape);
+      intake.declare(shape.relation, shape);
       intake.accept(change.message(shape.relation), change.wireBytes);
     }
     this.#receivedLsn = commit.endLsn;
@@ -122,14 +121,6 @@ export class TestSession implements OpenSession {
     }
     queue.commit(entry.rows);
     queue.flush();
-  }
-
-  #declare(shape: Shape): void {
-    const { relation, name, primaryKey } = shape;
-    if (this.#declared.get(relation.oid) === shape) return;
-    this.#mustBeWatched(shape);
-    this.#declared.set(relation.oid, shape);
-    this.#options.intake.declare(relation, { name, primaryKey });
   }
 
   #mustBeWatched({ name }: Shape): void {

@@ -190,10 +190,31 @@ describe("feed()", () => {
   });
 
   test("a transaction that is larger than the queue passes through", async () => {
-    const { server, seen } = recording({ maxQueueBytes: 1000 });
-    await server.feed(Array.from({ length: 500 }, (_, i) => doc(i)));
-    assertEquals(seen.length, 500);
+    let most = 0;
+    const stream = streamOf({ maxQueueBytes: 1000 });
+    stream.onChange(() => void (most = Math.max(most, stream.status().queueBytes)));
+    const server = new TestServer(stream);
+    const { handled } = await server.feed(Array.from({ length: 500 }, (_, i) => doc(i)));
+    assertEquals(handled.length, 500);
+    assert(most < 2000, `${most} bytes`);
     assertEquals(server.confirmedLsn, server.walLsn);
+  });
+
+  test("is over with what was there when it began", async () => {
+    const stream = streamOf();
+    const server = new TestServer(stream);
+    stream.onChange((event) => {
+      if (event.key === "1") server.commit(doc(2));
+    });
+    assertEquals((await server.feed([doc(1)])).handled.map(nameOf), ["insert 1"]);
+    assertEquals((await server.feed([])).handled.map(nameOf), ["insert 2"]);
+  });
+
+  test("knows rows by the key that they were given with, though it changes", async () => {
+    const { server, seen } = recording();
+    const row = { id: 1, title: "x" };
+    await server.feed([doc(1), insert("documents", row, { key: ["title", "id"] }), doc(1)]);
+    assertEquals(seen.map(({ key }) => key), ["1", '["x","1"]', "1"]);
   });
 
   test("what a handler does to an event is not seen when it comes again", async () => {
@@ -237,6 +258,19 @@ describe("rows of a backfill", () => {
     const error = assertThrows(() => server.commit(old(1), doc(2)), PgStreamError);
     assertEquals(error.kind, "invalid-change");
     assertEquals((await server.feed([])).handled, []);
+  });
+
+  test("wait for no batch to be filled", async () => {
+    const stream = streamOf();
+    const sizes: number[] = [];
+    stream.onBatch((events) => {
+      sizes.push(events.length);
+      void stream.stop();
+    }, { maxDelayMs: 3_600_000 });
+    const server = new TestServer(stream);
+    server.commit(old(1), old(2));
+    await stream.start();
+    assertEquals(sizes, [2]);
   });
 
   test("that were not handled come again, as do those that the handler failed on", async () => {
@@ -347,6 +381,16 @@ describe("the stream's own methods read what was committed:", () => {
       break;
     }
     assertEquals(server.confirmedLsn, server.walLsn);
+  });
+
+  test("a stream that was set up before has no server any more", async () => {
+    const stream = streamOf({
+      dsn: "postgresql://app@127.0.0.1:1/production?sslmode=disable",
+      backfill: "initial",
+    }).onChange(() => {});
+    assertEquals(await kindOf(stream.setup()), "connection-refused");
+    const { handled } = await new TestServer(stream).feed([doc(1)]);
+    assertEquals(handled.length, 1);
   });
 
   test("what only a server can do says that there is none, and connects to nobody", async () => {
