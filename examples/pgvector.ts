@@ -13,6 +13,7 @@ import process from "node:process";
 import { PgStream } from "@pgstream/pgstream";
 import { PgVectorSink } from "@pgstream/pgstream/pgvector";
 import { embed, EMBEDDING_DIMENSIONS } from "./embed.ts";
+import { keepInStep } from "./in_step.ts";
 
 const dsn = process.env.VECTOR_URL ?? process.env.DATABASE_URL;
 if (dsn === undefined) throw new Error("Set VECTOR_URL or DATABASE_URL");
@@ -26,19 +27,8 @@ stream.sink(
     createTable: { dimensions: EMBEDDING_DIMENSIONS },
   }),
 );
-stream.onChange(async (event, sink) => {
-  if (event.operation === "insert" || event.operation === "update") {
-    if (event.oldKey !== null) await sink.delete(event.oldKey); // the key itself was changed
-    if (event.unchanged.includes("content")) return; // the embedded text is what it was
-    const { content } = event.row;
-    if (content) {
-      await sink.upsert({ id: event.key, vector: await embed(content), payload: { content } });
-    } else await sink.delete(event.key); // NULL or empty: no vector
-  } else if (event.operation === "delete") {
-    await sink.delete(event.key);
-  }
-  console.log(event.operation, event.key);
-});
+stream.onChange(keepInStep(embed));
+stream.onChange(({ operation, key }) => console.log(operation, key));
 
 await stream.setup();
 console.log("streaming");

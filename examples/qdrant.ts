@@ -12,6 +12,7 @@ import process from "node:process";
 import { PgStream } from "@pgstream/pgstream";
 import { QdrantSink } from "@pgstream/pgstream/qdrant";
 import { embed, EMBEDDING_DIMENSIONS } from "./embed.ts";
+import { keepInStep } from "./in_step.ts";
 
 const { QDRANT_URL: url = "http://localhost:6333", QDRANT_API_KEY: apiKey } = process.env;
 
@@ -25,19 +26,8 @@ stream.sink(
     ...(apiKey === undefined ? {} : { apiKey }),
   }),
 );
-stream.onChange(async (event, sink) => {
-  if (event.operation === "insert" || event.operation === "update") {
-    if (event.oldKey !== null) await sink.delete(event.oldKey); // the key itself was changed
-    if (event.unchanged.includes("content")) return; // the embedded text is what it was
-    const { content } = event.row;
-    if (content) {
-      await sink.upsert({ id: event.key, vector: await embed(content), payload: { content } });
-    } else await sink.delete(event.key); // NULL or empty: no vector
-  } else if (event.operation === "delete") {
-    await sink.delete(event.key);
-  }
-  console.log(event.operation, event.key);
-});
+stream.onChange(keepInStep(embed));
+stream.onChange(({ operation, key }) => console.log(operation, key));
 
 await stream.setup();
 console.log("streaming");

@@ -24,6 +24,8 @@ export interface AttemptsOptions {
   /** Called before each try that is not the first. */
   onRetry: () => void;
   random: () => number;
+  /** Waits before a handler is called again. Default: `pause` of `backoff.ts`. */
+  pause?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
 /** Asked before a handler is called again: false where the events are not this consumer's any more. */
@@ -64,10 +66,12 @@ class Piece {
 /** Retries in place, splits what fails, and asks what to do about the event that is left. */
 export class Attempts {
   readonly #options: AttemptsOptions;
+  readonly #pause: typeof pause;
 
   /** Calls nobody yet. */
   constructor(options: AttemptsOptions) {
     this.#options = options;
+    this.#pause = options.pause ?? pause;
   }
 
   /**
@@ -100,7 +104,7 @@ export class Attempts {
       } else if (piece.events.length > 1) {
         logger.warn(`The handler keeps failing on ${nameOf(piece)}: splitting them`, outcome.error);
         pieces.splice(0, 1, ...piece.split(handlers[piece.stage]!));
-        await pause(retryAfterMs(outcome.error), signal);
+        await this.#pause(retryAfterMs(outcome.error), signal);
       } else {
         await this.#giveUp(piece, outcome.error);
         pieces.shift();
@@ -137,7 +141,7 @@ export class Attempts {
           `in ${Math.round(waitMs)} ms`,
         failure.error,
       );
-      await pause(waitMs, signal);
+      await this.#pause(waitMs, signal);
       if (!await goOn() || signal.aborted) return GONE;
     }
   }

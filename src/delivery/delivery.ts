@@ -40,7 +40,7 @@ export interface DeliveryOptions extends AttemptsOptions {
 
 /** Hands events to the handlers: those of one lane in the order in which they were offered. */
 export class Delivery implements EventQueue {
-  readonly #options: Required<DeliveryOptions>;
+  readonly #options: DeliveryOptions & { now: () => number };
   readonly #attempts: Attempts;
   readonly #lanes: readonly Lane[];
   /** Made ahead, beyond which more would not help. */

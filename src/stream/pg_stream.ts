@@ -39,7 +39,9 @@ import {
 import { Patience } from "./patience.ts";
 import { isInUse, type KnownSystem } from "./position.ts";
 import { DEFAULT_FINISH_MS, StreamRun } from "./run.ts";
+import { Session } from "./session.ts";
 import { onSignals } from "./signals.ts";
+import type { Source } from "./source.ts";
 import {
   type CatchUpReport,
   StatusBoard,
@@ -50,6 +52,14 @@ import {
 
 /** Called for each event. A promise is waited for before the next event is handed out. */
 export type ChangeHandler<T> = (event: EventOf<T>, sink: Sink, context: HandlerContext) => unknown;
+
+/**
+ * Takes a stream away from its server: from here on it reads from `source`, and reaches nothing else. For
+ * `./testing`, which is no part of this class and yet has to get at the inside of one that users have made.
+ *
+ * @throws {PgStreamError} `already-running`.
+ */
+export let readFrom: (stream: PgStream<object>, source: Source) => void;
 
 /** What a queue tells the stream. */
 interface QueueHooks {
@@ -78,7 +88,11 @@ interface QueueHooks {
  * ```
  */
 export class PgStream<T extends object = Record<string, AnyRow>> implements AsyncDisposable {
-  readonly #options: ResolvedOptions;
+  static {
+    readFrom = (stream, source) => stream.#readFrom(source);
+  }
+
+  #options: ResolvedOptions;
   readonly #logger: Logger;
   readonly #connection: Pick<PgStreamOptions, "dsn" | "password">;
   readonly #tables = new Map<string, TableName>();
@@ -90,6 +104,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   readonly #own: Backend[] = [];
   #known: KnownSystem | null = null;
   #connector: Connector | undefined;
+  /** Null: a server. */
+  #source: Source | null = null;
   #stop = new AbortController();
   #patience = new Patience();
   #running: Promise<void> | null = null;
@@ -376,7 +392,10 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     const queue = makeQueue({
       frontier,
       maxQueueBytes: this.#options.maxQueueBytes,
-      onSettled: (event, skipped = false) => this.#status.settled(event, skipped),
+      onSettled: (event, skipped = false) => {
+        this.#status.settled(event, skipped);
+        this.#source?.onSettled(event, skipped);
+      },
       onProgress: () => run.handled(),
     });
     const handOver = new HandOver(frontier);
@@ -391,6 +410,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       {
         ...this.#options,
         connector,
+        open: this.#source?.open ?? Session.open,
         tables: [...this.#tables.values()],
         whenSlotInUse: catchUp ? "fail" : this.#options.whenSlotInUse,
         catchUp,
@@ -442,7 +462,17 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       logger: this.#logger,
       onRetry: () => this.#status.retried(),
       random: Math.random,
+      ...(this.#source === null ? {} : { pause: this.#source.pause }),
     });
+  }
+
+  #readFrom(source: Source): void {
+    this.#mustBeIdle("new TestServer()");
+    this.#source = source;
+    this.#connector = source.connector(this.#logger);
+    // Rows that are there are read from a database, and so is how far that is.
+    this.#options = { ...this.#options, backfill: "never", stateStore: null };
+    this.#state = undefined;
   }
 
   #onSignal(name: string): void {

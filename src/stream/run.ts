@@ -25,7 +25,8 @@ import {
   temporaryLost,
 } from "./position.ts";
 import type { RunOptions } from "./run_options.ts";
-import { type Pipeline, Session, type SessionOptions } from "./session.ts";
+import type { Pipeline, SessionOptions } from "./session.ts";
+import type { OpenSession } from "./source.ts";
 
 /** What a handler gets to finish its event where nobody says how long. */
 export const DEFAULT_FINISH_MS = 10_000;
@@ -55,7 +56,7 @@ export class StreamRun {
   readonly #options: RunOptions;
   readonly #pipeline: Pipeline;
   readonly #backfill: Backfill;
-  #session: Session | null = null;
+  #session: OpenSession | null = null;
   #known: KnownSystem | null;
   /** True once a connection has streamed. */
   #streamed = false;
@@ -198,12 +199,12 @@ export class StreamRun {
   }
 
   /** Null where it was told to stop. */
-  async #connect(signal: AbortSignal): Promise<Session | null> {
+  async #connect(signal: AbortSignal): Promise<OpenSession | null> {
     const { onLost, connector } = this.#options;
     let inUseUntil: number | null = null;
     for (;;) {
       try {
-        return await Session.open(this.#sessionOptions(), signal);
+        return await this.#options.open(this.#sessionOptions(), signal);
       } catch (error) {
         if (signal.aborted) return null;
         try {

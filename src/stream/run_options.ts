@@ -5,10 +5,13 @@ import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
 import type { KnownSystem } from "./position.ts";
+import type { OpenStream } from "./source.ts";
 
 /** From one connection to the next. */
 export interface RunOptions {
   connector: Connector;
+  /** Makes a connection that streams. */
+  open: OpenStream;
   slotName: string;
   publicationName: string;
   tables: readonly TableName[];

@@ -44,11 +44,12 @@ const ROOMS: Record<string, Room> = {
     packages: { "postgres": "sinks/pgvector", "@qdrant/js-client-rest": "sinks/qdrant" },
   },
   sync: { imports: [...BELOW_STREAM, "stream", "sinks/sink.ts"] },
+  testing: { imports: [...BELOW_STREAM, "stream"] },
   cli: { imports: [...BELOW_STREAM, "stream", "sinks", "sync"] },
 };
 
 /** Entry points of their own, for what they bring along. */
-const NOT_IN_MOD = ["sinks/pgvector", "sinks/qdrant", "cli/", "workers"];
+const NOT_IN_MOD = ["sinks/pgvector", "sinks/qdrant", "cli/", "workers", "testing/"];
 
 interface Import {
   /** As `wire/frames.ts`, from `src/`; of another package, as it is written. */

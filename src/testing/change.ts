@@ -1,0 +1,109 @@
+/** A change as a server would tell it, before it has a place in the WAL. */
+import type { ChangeEvent } from "../change.ts";
+import { type ChangeMessage, EventBuilder } from "../delivery/event_builder.ts";
+import type { Lsn } from "../lsn.ts";
+import { newEmptyRow } from "../pgoutput/decoder.ts";
+import type { Begin, Commit, Relation, Row } from "../pgoutput/mod.ts";
+import { POSTGRES_EPOCH_MS } from "../replication/messages.ts";
+import type { TableName } from "../table_name.ts";
+
+/** What a test says of a row that changes. */
+export interface Change {
+  operation: ChangeEvent["operation"];
+  table: TableName;
+  /** In the key's order; none where the table has none. */
+  primaryKey: readonly string[];
+  /** Those that the event tells of, `unchanged` ones too. */
+  columns: readonly string[];
+  /** True for what no transaction brings. */
+  backfill: boolean;
+  /** New objects each time: what a handler does to an event is not seen when it comes again. */
+  message: (relation: Relation) => ChangeMessage;
+  /** What the message would be on the wire, roughly. */
+  wireBytes: number;
+}
+
+/** A table's columns, from one ALTER TABLE to the next. */
+export interface Shape {
+  relation: Relation;
+  name: TableName;
+  primaryKey: readonly string[];
+}
+
+/** Where a transaction lies: the same for the same number, whenever the tests are run. */
+export interface Place {
+  begin: Begin;
+  commit: Commit;
+}
+
+const FIRST_LSN = 0x100_0000n;
+const TRANSACTION_BYTES = 0x100n;
+const COMMIT_RECORD_BYTES = 0x30n;
+const FIRST_XID = 700;
+const FIRST_COMMIT_MS = Date.UTC(2026, 0, 1);
+const TEXT_OID = 25;
+
+/** The place of the transaction with this number, from 1; the end of the one with number 0 is where the WAL begins. */
+export function placeOf(transaction: number): Place {
+  const commitLsn: Lsn = FIRST_LSN + BigInt(transaction) * TRANSACTION_BYTES;
+  const commitTimeMs = FIRST_COMMIT_MS + transaction * 1000 - POSTGRES_EPOCH_MS;
+  const commitTimeUs = BigInt(commitTimeMs) * 1000n;
+  return {
+    begin: { type: "begin", finalLsn: commitLsn, commitTimeUs, xid: FIRST_XID + transaction },
+    commit: {
+      type: "commit",
+      flags: 0,
+      commitLsn,
+      endLsn: commitLsn + COMMIT_RECORD_BYTES,
+      commitTimeUs,
+    },
+  };
+}
+
+/** The shape of a table of which nothing else is known. */
+export function shapeOf({ table, primaryKey, columns }: Change, oid = 1): Shape {
+  const keyed = primaryKey.length > 0;
+  return {
+    name: table,
+    primaryKey,
+    relation: {
+      type: "relation",
+      oid,
+      schema: table.schema,
+      name: table.table,
+      replicaIdentity: keyed ? "default" : "full",
+      columns: columns.map((name) => ({
+        name,
+        typeOid: TEXT_OID,
+        typeModifier: -1,
+        key: !keyed || primaryKey.includes(name),
+      })),
+    },
+  };
+}
+
+/** The event that the stream would make of the change, as the only one of a transaction. */
+export function buildEvent(
+  change: Change,
+  { begin }: Place,
+  { relation, name, primaryKey }: Shape = shapeOf(change),
+): ChangeEvent {
+  const builder = new EventBuilder();
+  const events: ChangeEvent[] = [];
+  builder.declare(relation, { name, primaryKey, keyed: primaryKey.length > 0 });
+  builder.begin(begin);
+  builder.build(change.message(relation), (event) => events.push(event));
+  const [event] = events;
+  if (!change.backfill) return event!;
+  return { ...event, ordinal: -1, xid: 0, backfill: true } as ChangeEvent;
+}
+
+/** A row as the decoder makes them, with its columns in the order of the table. */
+export function rowOf(
+  values: Readonly<Record<string, string | null>>,
+  { columns }: Relation,
+): Row {
+  const row = new (newEmptyRow())();
+  for (const { name } of columns) if (values[name] !== undefined) row[name] = values[name];
+  return row;
+}

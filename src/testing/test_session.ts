@@ -1,0 +1,149 @@
+/** One connection to a `TestServer`, in place of `Session`: what it brings goes into the same intake. */
+import { TrackedTransaction } from "../delivery/frontier.ts";
+import { heldBytes } from "../delivery/event_builder.ts";
+import { PgStreamError } from "../errors.ts";
+import type { Lsn } from "../lsn.ts";
+import type { CatalogTable } from "../replication/tables.ts";
+import { formatTableName } from "../table_name.ts";
+import type { SessionOptions } from "../stream/session.ts";
+import type { OpenSession } from "../stream/source.ts";
+import { buildEvent, type Shape } from "./change.ts";
+import type { Entry, Wal } from "./wal.ts";
+
+/** What tells this server from others. */
+const SYSTEM_ID = "7000000000000000001";
+const STARTED_AT = "2026-01-01 00:00:00+00";
+
+/** Hands out what is in the WAL behind the confirmed position, then what comes. */
+export class TestSession implements OpenSession {
+  /** Nothing waits undecoded. */
+  readonly waitingBytes = 0;
+  readonly #wal: Wal;
+  readonly #options: SessionOptions;
+  readonly #startLsn: Lsn;
+  /** How much was there when it began. */
+  readonly #length: number;
+  readonly #watched: ReadonlySet<string>;
+  #receivedLsn: Lsn;
+
+  private constructor(wal: Wal, options: SessionOptions, startLsn: Lsn) {
+    this.#wal = wal;
+    this.#options = options;
+    this.#startLsn = startLsn;
+    this.#receivedLsn = startLsn;
+    this.#length = wal.entries.length;
+    this.#watched = new Set(options.tables.map(formatTableName));
+    options.intake.connected();
+  }
+
+  /** Starts where the slot is. */
+  static async open(wal: Wal, options: SessionOptions): Promise<TestSession> {
+    const { confirmedLsn, endLsn: walLsn } = wal;
+    const tables = options.tables.map(catalogTable);
+    const startLsn = await options.goOn(
+      { tables, confirmedLsn, failover: false, startedAt: STARTED_AT },
+      { systemId: SYSTEM_ID, timeline: 1, walLsn, database: "test" },
+      { processId: 1, startedAt: STARTED_AT },
+    );
+    return new TestSession(wal, options, startLsn);
+  }
+
+  get receivedLsn(): Lsn {
+    return this.#receivedLsn;
+  }
+
+  get confirmedLsn(): Lsn {
+    return this.#wal.confirmedLsn;
+  }
+
+  ask(): void {
+    // All that there is was told already.
+  }
+
+  confirm(): void {
+    this.#wal.confirm(this.#options.frontier.confirmed);
+  }
+
+  /** @throws {PgStreamError} of kind `not-watched`. */
+  async follow(signal: AbortSignal): Promise<void> {
+    const stopped = new Promise<void>((resolve) =>
+      signal.addEventListener("abort", () => resolve())
+    );
+    for (let index = 0; !signal.aborted;) {
+      const next = this.#wal.next(index, this.#startLsn);
+      if (next !== null && (next.index < this.#length || !this.#options.catchUp)) {
+        await (next.entry.backfill
+          ? this.#rows(next.entry)
+          : this.#transaction(next.entry, signal));
+        this.confirm();
+        index = next.index + 1;
+      } else if (this.#options.catchUp) return;
+      else await Promise.race([this.#wal.grown, stopped]);
+    }
+  }
+
+  close(): Promise<void> {
+    this.confirm();
+    return Promise.resolve();
+  }
+
+  discard(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  async #transaction({ begin, commit, changes }: Entry, signal: AbortSignal): Promise<void> {
+    const { intake, queue } = this.#options;
+    intake.accept(begin, 0);
+    for (const { change, shape } of changes) {
+      const room = queue.room();
+      if (room !== null) await room;
+      if (signal.aborted) return;
+      this.#mustBeWatched(shape);
+      intake.declare(shape.relation, shape);
+      intake.accept(change.message(shape.relation), change.wireBytes);
+    }
+    this.#receivedLsn = commit.endLsn;
+    intake.accept(commit, 0);
+  }
+
+  /** As `RowFeed` does it: they stand in no transaction, and nothing is confirmed by them. */
+  async #rows(entry: Entry): Promise<void> {
+    const { intake, queue } = this.#options;
+    entry.rows = new TrackedTransaction(null);
+    for (const { change, shape } of entry.changes) {
+      this.#mustBeWatched(shape);
+      const { name, primaryKey, relation } = shape;
+      const offer = intake.beside({ name, primaryKey, keyed: primaryKey.length > 0 });
+      const bytes = heldBytes(change.message(relation), change.wireBytes);
+      offer(buildEvent(change, entry, shape), bytes, entry.rows);
+      const room = queue.room();
+      if (room !== null) await room;
+    }
+    queue.commit(entry.rows);
+    queue.flush();
+  }
+
+  #mustBeWatched({ name }: Shape): void {
+    const table = formatTableName(name);
+    if (this.#watched.has(table)) return;
+    throw new PgStreamError(`An event of ${table} would never come: the table is not watched`, {
+      kind: "not-watched",
+      hint: `Call stream.watch(${JSON.stringify(table)}), or look at the names: they are literal.`,
+    });
+  }
+}
+
+/** All that anybody asks of it is its name. */
+function catalogTable(name: SessionOptions["tables"][number], index: number): CatalogTable {
+  return {
+    ...name,
+    oid: index + 1,
+    partitioned: false,
+    replicaIdentity: "default",
+    primaryKey: [],
+    columns: [],
+    identityIndex: [],
+    generated: [],
+    partitionsWithoutIdentity: [],
+  };
+}
