@@ -39,7 +39,7 @@ test("an exchange that a real server accepted comes out the same", async () => {
 });
 
 test("the example of RFC 7677 comes out the same", async () => {
-  const exchange = new ScramExchange("pencil", "rOprNGfwEbeRWgbNEkqO", "user");
+  const exchange = new ScramExchange("pencil", "rOprNGfwEbeRWgbNEkqO", "none", "user");
   assertEquals(exchange.clientFirst(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
   assertEquals(
     await exchange.clientFinal(
