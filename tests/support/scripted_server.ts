@@ -94,6 +94,21 @@ export class Peer {
     return bytes;
   }
 
+  /** SSLRequest, answered with these bytes. */
+  async sslRequest(answer: string): Promise<void> {
+    const request = await this.take(8);
+    if (request.join() !== [...int32(8), ...int32(80877103)].join()) {
+      throw new Error(`${request.join()} is no SSLRequest`);
+    }
+    await this.send(encoder.encode(answer));
+  }
+
+  /** All that comes until the client closes, in Latin-1. */
+  async rest(): Promise<string> {
+    await this.closed();
+    return new TextDecoder("latin1").decode(this.#bytes);
+  }
+
   /** StartupMessage's parameters. */
   async startup(): Promise<Record<string, string>> {
     const length = int32At(await this.take(4));
@@ -201,6 +216,10 @@ export interface ScramFaults {
   salt?: string;
   /** Instead of `v=…`; given the right signature. */
   final?: (signature: Uint8Array) => string | null;
+  /** What is offered. */
+  mechanisms?: string[];
+  /** Is given the mechanism with the client's first message, and its final one. */
+  seen?: string[];
 }
 
 /** The server's side of SCRAM-SHA-256, up to but without AuthenticationOk. */
@@ -209,8 +228,9 @@ export async function scram(
   password: string,
   faults: ScramFaults = {},
 ): Promise<boolean> {
-  await peer.send(say.sasl("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"));
+  await peer.send(say.sasl(...faults.mechanisms ?? ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]));
   const initial = (await peer.message()).text;
+  faults.seen?.push(initial);
   const clientFirstBare = initial.slice(initial.indexOf("n=,"));
   const clientNonce = clientFirstBare.slice("n=,r=".length);
   const nonce = faults.nonce?.(clientNonce) ??
@@ -220,6 +240,7 @@ export async function scram(
   const serverFirst = `r=${nonce},s=${salt},i=${iterations}`;
   await peer.send(say.saslContinue(serverFirst));
   const final = (await peer.message()).text;
+  faults.seen?.push(final);
   const withoutProof = final.slice(0, final.lastIndexOf(",p="));
   const salted = pbkdf2Sync(
     password,
