@@ -62,17 +62,16 @@ export class Canceller {
    */
   interrupt(): Settle {
     const controller = new AbortController();
-    const giveUp = () => {
+    const giveUp = (what: string, cause?: unknown) => {
       controller.abort();
-      this.#channel.fail(
-        new WireError(`The server did not cancel the statement in ${CANCEL_TIMEOUT_MS} ms`, {
-          kind: "connection-lost",
-          retryable: true,
-        }),
-      );
+      this.#channel.fail(new WireError(what, { kind: "connection-lost", retryable: true, cause }));
     };
-    const timer = setTimeout(giveUp, CANCEL_TIMEOUT_MS);
-    const sent = this.#request(controller.signal).catch(giveUp);
+    const timer = setTimeout(
+      () => giveUp(`The server did not cancel the statement in ${CANCEL_TIMEOUT_MS} ms`),
+      CANCEL_TIMEOUT_MS,
+    );
+    const sent = this.#request(controller.signal)
+      .catch((error) => giveUp("The server could not be asked to cancel the statement", error));
     return async () => {
       await sent;
       clearTimeout(timer);
