@@ -3,7 +3,7 @@ import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Connect } from "../transport/transport.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
 import { environment } from "./environment.ts";
-import { type ConnectionOptions, type HostOptions, parseConnectionOptions } from "./options.ts";
+import { type ConnectionOptions, parseConnectionOptions } from "./options.ts";
 
 /** How the server is found. */
 export interface ConnectorOptions {
@@ -31,7 +31,7 @@ export class Connector {
   readonly logger: Logger;
   readonly #shared: Pick<ConnectOptions, "password" | "connect" | "logger" | "warnOnce">;
   readonly #warned = new Set<string>();
-  #replicationHost: HostOptions | null = null;
+  #replicationHost: Connection["host"] | null = null;
 
   /** Connects to nothing yet. @throws {PgStreamError} where the DSN cannot be read; its text is not in the error. */
   constructor(options: ConnectorOptions = {}) {

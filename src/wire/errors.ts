@@ -9,8 +9,6 @@ export type WireErrorKind =
   | "multiple-hosts"
   /** Encryption is asked for that this version does not offer. */
   | "tls-unsupported"
-  /** The server does not encrypt, and it was to. */
-  | "tls-refused"
   /** Nothing says as whom to connect. */
   | "user-missing"
   /** The server asks for a password, and there is none. */
@@ -23,6 +21,8 @@ export type WireErrorKind =
   | "authentication-not-allowed"
   /** The password's proof cannot be tied to the TLS connection, and `channel_binding=require` wants it. */
   | "channel-binding"
+  /** The server does not encrypt, and it was to. */
+  | "tls-refused"
   /** The server is not what `target_session_attrs` asks for. */
   | "wrong-session-attrs"
   /** None of several hosts will do; the message has each one's reason, the `cause` its error. */
