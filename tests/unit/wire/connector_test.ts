@@ -38,7 +38,7 @@ async function connectorTo(
     servers.push(await startScripted(async (peer) => void await scripts[place]!(peer)));
   }
   const hosts = servers.map(({ port }) => `127.0.0.1:${port}`).join(",");
-  const dsn = `postgresql://app:canary@${hosts}/db?connect_timeout=2&${parameters}`;
+  const dsn = `postgresql://app:canary@${hosts}/db?sslmode=disable&connect_timeout=2&${parameters}`;
   return new Connector({ dsn, logger: false, ...options });
 }
 
