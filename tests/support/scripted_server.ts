@@ -61,9 +61,13 @@ export async function startScripted(
 /** The client went away while the script was waiting for it. */
 export class PeerGone extends Error {}
 
+const SSL_REQUEST = 80877103;
+
 /** One client, as the script sees it. */
 export class Peer {
   readonly socket: Socket;
+  /** True where `startup()` was not what came first. */
+  askedToEncrypt = false;
   #bytes = new Uint8Array(0);
   #ended = false;
   #wake: () => void = () => {};
@@ -96,9 +100,9 @@ export class Peer {
 
   /** SSLRequest, answered with these bytes. */
   async sslRequest(answer: string): Promise<void> {
-    const request = await this.take(8);
-    if (request.join() !== [...int32(8), ...int32(80877103)].join()) {
-      throw new Error(`${request.join()} is no SSLRequest`);
+    const [length, code] = [await this.take(4), await this.take(4)];
+    if (int32At(length) !== 8 || int32At(code) !== SSL_REQUEST) {
+      throw new Error(`${int32At(length)}, ${int32At(code)} is no SSLRequest`);
     }
     await this.send(encoder.encode(answer));
   }
@@ -109,10 +113,16 @@ export class Peer {
     return new TextDecoder("latin1").decode(this.#bytes);
   }
 
-  /** StartupMessage's parameters. */
+  /** StartupMessage's parameters. Who asks for encryption first is told that there is none. */
   async startup(): Promise<Record<string, string>> {
     const length = int32At(await this.take(4));
-    const texts = new TextDecoder().decode((await this.take(length - 4)).subarray(4)).split("\0");
+    const rest = await this.take(length - 4);
+    if (length === 8 && int32At(rest) === SSL_REQUEST) {
+      this.askedToEncrypt = true;
+      await this.send(encoder.encode("N"));
+      return await this.startup();
+    }
+    const texts = new TextDecoder().decode(rest.subarray(4)).split("\0");
     const parameters: Record<string, string> = {};
     for (let i = 0; texts[i] !== ""; i += 2) parameters[texts[i]!] = texts[i + 1]!;
     return parameters;
