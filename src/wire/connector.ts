@@ -61,6 +61,11 @@ export class Connector {
     return connection;
   }
 
+  /** Connections may go to any of the hosts again, until one is for replication. */
+  release(): void {
+    this.#replicationHost = null;
+  }
+
   #besideReplication(): ConnectionOptions {
     const { options } = this;
     const host = this.#replicationHost;

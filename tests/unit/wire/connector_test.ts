@@ -80,6 +80,9 @@ test("queries go to the server that the latest replication connection is on", as
   assertEquals(await placeOf(connector.connect({ replication: "database" })), 0);
   scripts[1] = welcome;
   assertEquals(await placeOf(connector.connect()), 0);
+  scripts[0] = closes("57P03");
+  connector.release();
+  assertEquals(await placeOf(connector.connect()), 1, "a stream that starts anew");
 });
 
 test("a replication connection that comes to nothing leaves the others where they are", async () => {
