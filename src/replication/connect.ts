@@ -1,6 +1,7 @@
 /** Connections for replication, and what the server answers to those that it refuses. */
 import type { Connection, ConnectOptions } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
+import { reasonsOf } from "../wire/hosts.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
 import { ReplicationError } from "./errors.ts";
@@ -17,9 +18,8 @@ export async function connectForReplication(
   try {
     return await connector.connect({ ...options, replication: "database" });
   } catch (error) {
-    if (!(error instanceof PostgresError)) throw error;
     const role = quoteIdentifier(connector.options.user);
-    if (error.code === "42501") {
+    if (error instanceof PostgresError && error.code === "42501") {
       throw new ReplicationError(`Role ${role} may not replicate: ${error.summary}`, {
         kind: "replication-privilege",
         hint: `Run: ALTER ROLE ${role} REPLICATION; hosted servers grant it by a role of theirs ` +
@@ -27,7 +27,7 @@ export async function connectForReplication(
         cause: error,
       });
     }
-    if (error.code === "53300" && error.routine === "InitWalSenderSlot") {
+    if (reasonsOf(error).some(isWithoutWalsender)) {
       throw new ReplicationError("The server has no walsender left for this connection", {
         kind: "walsenders-exhausted",
         retryable: true,
@@ -38,4 +38,9 @@ export async function connectForReplication(
     }
     throw error;
   }
+}
+
+function isWithoutWalsender(error: unknown): boolean {
+  return error instanceof PostgresError && error.code === "53300" &&
+    error.routine === "InitWalSenderSlot";
 }

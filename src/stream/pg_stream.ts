@@ -381,6 +381,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     { catchUp = false } = {},
   ): Promise<void> {
     const connector = this.#connect();
+    // Since it ran last, another server may have taken over.
+    connector.release();
     this.#sinksOpen = true;
     this.#stop = new AbortController();
     this.#patience = new Patience();

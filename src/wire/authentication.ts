@@ -3,13 +3,15 @@
  * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP
  */
 import { PgStreamError } from "../errors.ts";
-import type { Logger } from "../logger.ts";
+import { formatAddress } from "../transport/transport.ts";
 import {
   type Authentication,
   decodeAuthentication,
   decodeBackendKeyData,
   decodeNegotiateProtocolVersion,
 } from "./backend.ts";
+import { channelBindingOf, notBound } from "./channel_binding.ts";
+import { isLocal, type Link } from "./encryption.ts";
 import { ProtocolError, WireError } from "./errors.ts";
 import { MessageType, SESSION_LIMITS } from "./frames.ts";
 import {
@@ -18,16 +20,31 @@ import {
   encodeSaslResponse,
   encodeStartupMessage,
 } from "./frontend.ts";
+import type { AuthMethod, ConnectionOptions } from "./options.ts";
 import { decodeServerMessage, PostgresError } from "./postgres_error.ts";
-import { randomScramNonce, SCRAM_SHA_256, ScramExchange } from "./scram.ts";
+import {
+  randomScramNonce,
+  SCRAM_SHA_256,
+  SCRAM_SHA_256_PLUS,
+  type ScramBinding,
+  ScramExchange,
+} from "./scram.ts";
 import type { Channel } from "./channel.ts";
 
-/** The names and the password of a connection that is being made. */
-export interface Credentials {
+/** Who we are, and what the server may ask to find out. */
+export interface Login {
   /** The role's name. */
   readonly user: string;
   /** Called once, and only where the server asks for a password. */
   readonly password: () => string | undefined | Promise<string | undefined>;
+  /** Whether the password's proof is to be tied to the TLS connection. */
+  readonly channelBinding: ConnectionOptions["channelBinding"];
+  /** The ways in which the server may ask; undefined: any that we know. */
+  readonly requireAuth: readonly AuthMethod[] | undefined;
+  /** What carries the channel's bytes. */
+  readonly link: Pick<Link, "tls" | "address">;
+  /** Told what should be looked at. */
+  readonly warnOnce: (message: string) => void;
 }
 
 /** What is needed to cancel a statement from a connection of its own. */
@@ -48,16 +65,16 @@ const USUAL_SCRAM_ITERATIONS = 4096;
  * @returns the key for CancelRequest, or null where the server sent none (some poolers).
  * @throws {PostgresError} what the server refuses.
  * @throws {WireError} `"password-missing"`, `"authentication"`, `"authentication-unsupported"`,
- * `"connection-lost"`, `"protocol-violation"`.
+ * `"authentication-not-allowed"`, `"channel-binding"`, `"connection-lost"`, `"protocol-violation"`.
  */
 export async function startUp(
   channel: Channel,
   parameters: Readonly<Record<string, string>>,
-  credentials: Credentials,
-  logger: Logger,
+  login: Login,
 ): Promise<BackendKey | null> {
+  const binding = await channelBindingOf(login.link.tls, login.channelBinding);
   await channel.write(encodeStartupMessage(parameters));
-  await authenticate(channel, credentials, logger);
+  await authenticate(channel, login, binding);
   let key: BackendKey | null = null;
   for (;;) {
     const frame = await channel.next();
@@ -79,8 +96,8 @@ export async function startUp(
 
 async function authenticate(
   channel: Channel,
-  credentials: Credentials,
-  logger: Logger,
+  login: Login,
+  binding: Uint8Array | null,
 ): Promise<void> {
   let scram: ScramExchange | null = null;
   let passwordSent = false;
@@ -92,32 +109,34 @@ async function authenticate(
         if (scram !== null && !scram.verified) {
           throw unproven("it ended the exchange without proving that it knows the password");
         }
+        if (scram === null && !passwordSent) checkAllowed("none", login);
         return;
       case "cleartext-password":
       case "md5-password": {
         if (scram !== null || passwordSent) throw outOfOrder(asked);
+        const clear = asked.type === "cleartext-password";
+        checkAllowed(clear ? "password" : "md5", login);
         passwordSent = true;
-        const password = await passwordOf(credentials);
-        const answer = asked.type === "cleartext-password"
-          ? password
-          : await md5Answer(credentials.user, password, asked.salt);
+        const password = await passwordOf(login);
+        if (clear) warnOfReaders(login);
+        const answer = clear ? password : await md5Answer(login.user, password, asked.salt);
         await channel.write(encodePasswordMessage(answer));
         break;
       }
-      case "sasl":
+      case "sasl": {
         if (scram !== null || passwordSent) throw outOfOrder(asked);
-        if (!asked.mechanisms.includes(SCRAM_SHA_256)) {
-          throw unsupported(asked.mechanisms.join(", ") || "SASL without a mechanism");
-        }
-        scram = new ScramExchange(await passwordOf(credentials), randomScramNonce());
-        await channel.write(encodeSaslInitialResponse(SCRAM_SHA_256, scram.clientFirst()));
+        checkAllowed("scram-sha-256", login);
+        const { mechanism, bound } = chooseMechanism(asked.mechanisms, binding, login);
+        scram = new ScramExchange(await passwordOf(login), randomScramNonce(), bound);
+        await channel.write(encodeSaslInitialResponse(mechanism, scram.clientFirst()));
         break;
+      }
       case "sasl-continue":
         if (scram === null) throw outOfOrder(asked);
         await channel.write(encodeSaslResponse(await scram.clientFinal(asked.data)));
         if (scram.iterations < USUAL_SCRAM_ITERATIONS) {
-          logger.warn(
-            `The password of "${credentials.user}" is stored with ${scram.iterations} SCRAM ` +
+          login.warnOnce(
+            `The password of "${login.user}" is stored with ${scram.iterations} SCRAM ` +
               `iterations only; the usual count is ${USUAL_SCRAM_ITERATIONS}`,
           );
         }
@@ -130,6 +149,68 @@ async function authenticate(
         throw unsupported(OTHER_METHODS[asked.code] ?? `method ${asked.code}`);
     }
   }
+}
+
+/** @throws {WireError} before anything secret is sent. */
+function checkAllowed(method: AuthMethod, { requireAuth, channelBinding, link }: Login): void {
+  const does = method === "none" ? "lets us in without asking" : `asks for ${METHODS[method]}`;
+  if (requireAuth?.includes(method) === false) {
+    throw new WireError(
+      `The server at ${formatAddress(link.address)} ${does}, and require_auth is ${
+        requireAuth.join(",")
+      }`,
+      {
+        kind: "authentication-not-allowed",
+        hint: method === "none"
+          ? "Let pg_hba.conf ask for scram-sha-256; where it asks for a certificate, add none."
+          : "Someone may be answering in the server's place; else let pg_hba.conf ask for " +
+            "scram-sha-256.",
+      },
+    );
+  }
+  if (channelBinding === "require" && method !== "scram-sha-256") {
+    throw notBound(
+      `the server at ${formatAddress(link.address)} ${does}`,
+      "Someone may be answering in the server's place; else let pg_hba.conf ask for scram-sha-256.",
+    );
+  }
+}
+
+const METHODS: Readonly<Record<Exclude<AuthMethod, "none">, string>> = {
+  "password": "the password in the clear",
+  "md5": "md5",
+  "scram-sha-256": "SCRAM-SHA-256",
+};
+
+/** Names the mechanism, and says what to tell the server of the binding. */
+function chooseMechanism(
+  offered: readonly string[],
+  binding: Uint8Array | null,
+  { channelBinding, link }: Login,
+): { mechanism: string; bound: ScramBinding } {
+  if (binding !== null && offered.includes(SCRAM_SHA_256_PLUS)) {
+    return { mechanism: SCRAM_SHA_256_PLUS, bound: binding };
+  }
+  if (channelBinding === "require") {
+    throw notBound(
+      `the server at ${formatAddress(link.address)} does not offer ${SCRAM_SHA_256_PLUS}`,
+      "PostgreSQL does since 11. A pooler, or someone, may be answering in its place.",
+    );
+  }
+  if (!offered.includes(SCRAM_SHA_256)) {
+    throw unsupported(offered.join(", ") || "SASL without a mechanism");
+  }
+  return { mechanism: SCRAM_SHA_256, bound: binding === null ? "none" : "not-offered" };
+}
+
+function warnOfReaders({ user, link: { tls, address }, warnOnce }: Login): void {
+  if (tls !== null || isLocal(address)) return;
+  warnOnce(
+    `The server at ${
+      formatAddress(address)
+    } asked for the password of "${user}" in the clear, on a ` +
+      "connection that is not encrypted: anyone in between can read it; use sslmode=require",
+  );
 }
 
 const OTHER_METHODS: Readonly<Record<number, string>> = {
@@ -159,16 +240,35 @@ async function nextAuthentication(channel: Channel): Promise<Authentication> {
 
 /** Errors of the start-up are all fatal, and say for themselves what is wrong. */
 function refused(channel: Channel, body: Uint8Array): unknown {
-  return channel.fail(channel.decode(() => new PostgresError(decodeServerMessage(body))));
+  const response = channel.decode(() => decodeServerMessage(body));
+  const [, hint = response.hint] = REFUSALS.find(([words]) => words.test(response.message)) ?? [];
+  return channel.fail(new PostgresError({ ...response, ...(hint === undefined ? {} : { hint }) }));
 }
 
-async function passwordOf(credentials: Credentials): Promise<string> {
+/** What of the server's words tells how to get in; in another language they tell nothing. */
+const REFUSALS: readonly (readonly [RegExp, string])[] = [
+  [
+    /pg_hba\.conf .*(no encryption|SSL off)$/,
+    "Try sslmode=require: pg_hba.conf may let this user in with encryption only.",
+  ],
+  [
+    /pg_hba\.conf .*SSL (encryption|on)$/,
+    "Check user and database; else try sslmode=disable, in a network that you trust: pg_hba.conf " +
+    "may let this user in without encryption only.",
+  ],
+  [
+    /SCRAM channel binding/,
+    "What the server sent is not what arrived here, or the other way round: somebody is in between.",
+  ],
+];
+
+async function passwordOf(login: Login): Promise<string> {
   let password: string | undefined;
   try {
-    password = await credentials.password();
+    password = await login.password();
   } catch (error) {
     if (error instanceof PgStreamError) throw error;
-    throw new WireError(`The password function for "${credentials.user}" failed`, {
+    throw new WireError(`The password function for "${login.user}" failed`, {
       kind: "password-missing",
       hint: "Its cause says why.",
       // What it asks may be out of reach for a while, as the server itself.
@@ -177,7 +277,7 @@ async function passwordOf(credentials: Credentials): Promise<string> {
     });
   }
   if (password === undefined || password === "") {
-    throw new WireError(`The server asks for a password of "${credentials.user}"; none was given`, {
+    throw new WireError(`The server asks for a password of "${login.user}"; none was given`, {
       kind: "password-missing",
       hint: "Put it into the DSN, into PGPASSWORD, or into the option `password`.",
     });

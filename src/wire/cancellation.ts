@@ -2,7 +2,7 @@
  * Ending a statement early, from a connection of its own.
  * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
  */
-import type { Address, Connect } from "../transport/transport.ts";
+import type { Transport } from "../transport/transport.ts";
 import type { BackendKey } from "./authentication.ts";
 import { WireError } from "./errors.ts";
 import { encodeCancelRequest } from "./frontend.ts";
@@ -18,19 +18,22 @@ export type Settle = () => Promise<void>;
 export class Canceller {
   readonly #channel: Channel;
   readonly #key: BackendKey | null;
-  readonly #connect: Connect;
-  readonly #address: Address;
+  readonly #open: (signal: AbortSignal) => Promise<Transport>;
 
   /**
    * Sends nothing yet.
    *
    * @param key as the server sent it; without one, cancelling is closing.
+   * @param open opens another connection to the same server, as safe as the channel's.
    */
-  constructor(channel: Channel, key: BackendKey | null, connect: Connect, address: Address) {
+  constructor(
+    channel: Channel,
+    key: BackendKey | null,
+    open: (signal: AbortSignal) => Promise<Transport>,
+  ) {
     this.#channel = channel;
     this.#key = key;
-    this.#connect = connect;
-    this.#address = address;
+    this.#open = open;
   }
 
   /**
@@ -59,17 +62,16 @@ export class Canceller {
    */
   interrupt(): Settle {
     const controller = new AbortController();
-    const giveUp = () => {
+    const giveUp = (what: string, cause?: unknown) => {
       controller.abort();
-      this.#channel.fail(
-        new WireError(`The server did not cancel the statement in ${CANCEL_TIMEOUT_MS} ms`, {
-          kind: "connection-lost",
-          retryable: true,
-        }),
-      );
+      this.#channel.fail(new WireError(what, { kind: "connection-lost", retryable: true, cause }));
     };
-    const timer = setTimeout(giveUp, CANCEL_TIMEOUT_MS);
-    const sent = this.#request(controller.signal).catch(giveUp);
+    const timer = setTimeout(
+      () => giveUp(`The server did not cancel the statement in ${CANCEL_TIMEOUT_MS} ms`),
+      CANCEL_TIMEOUT_MS,
+    );
+    const sent = this.#request(controller.signal)
+      .catch((error) => giveUp("The server could not be asked to cancel the statement", error));
     return async () => {
       await sent;
       clearTimeout(timer);
@@ -78,13 +80,14 @@ export class Canceller {
 
   async #request(signal: AbortSignal): Promise<void> {
     if (this.#key === null) throw new Error("No key was sent: nothing can be cancelled");
-    const transport = await this.#connect(this.#address, { signal });
+    const transport = await this.#open(signal);
     const close = () => transport.close();
     signal.addEventListener("abort", close, { once: true });
     try {
       await transport.write(encodeCancelRequest(this.#key.processId, this.#key.secretKey));
-      // The server answers nothing: it closes when the request was passed on.
-      await transport.read();
+      // The server answers nothing: it closes when the request was passed on, under TLS not always
+      // with a good-bye.
+      await transport.read().catch(() => {});
     } finally {
       signal.removeEventListener("abort", close);
       transport.close();

@@ -15,9 +15,11 @@ import { startUp } from "./authentication.ts";
 import { Canceller } from "./cancellation.ts";
 import { CopyBoth } from "./copy_both.ts";
 import { copyOut, type CopyRows } from "./copy_out.ts";
+import { openLink } from "./encryption.ts";
 import { WireError } from "./errors.ts";
 import { encodeTerminate } from "./frontend.ts";
-import { addressOf, type ConnectionOptions } from "./options.ts";
+import { checkSession, type SessionAttrs, tryHosts } from "./hosts.ts";
+import { addressOf, type ConnectionOptions, type HostOptions } from "./options.ts";
 import type { ServerMessage } from "./postgres_error.ts";
 import { beginCopy, type QueryResult, simpleQuery } from "./query.ts";
 import { Channel } from "./channel.ts";
@@ -38,8 +40,12 @@ export interface ConnectOptions {
   signal?: AbortSignal | undefined;
   /** Default: says nothing. */
   logger?: Logger | undefined;
+  /** Takes what should be looked at but need not be said for each connection. Default: the logger's `warn`. */
+  warnOnce?: ((message: string) => void) | undefined;
   /** How bytes are carried. Default: `node:net`, which Node, Deno and Bun have. */
   connect?: Connect | undefined;
+  /** From 0 to below 1; draws the order of the hosts. Default: `Math.random`. */
+  random?: (() => number) | undefined;
   /**
    * Called with each notice of the server, in order, between the other messages. What it throws
    * ends the connection and is what the running operation rejects with.
@@ -95,31 +101,55 @@ export class Connection implements AsyncDisposable {
   readonly #channel: Channel;
   readonly #canceller: Canceller;
   readonly #processId: number;
+  readonly #host: HostOptions;
   #busyWith: string | null = null;
   #closing: Promise<void> | null = null;
 
-  private constructor(channel: Channel, canceller: Canceller, processId: number) {
+  private constructor(
+    channel: Channel,
+    canceller: Canceller,
+    processId: number,
+    host: HostOptions,
+  ) {
     this.#channel = channel;
     this.#canceller = canceller;
     this.#processId = processId;
+    this.#host = host;
   }
 
   /**
-   * Connects and authenticates, within `options.connectTimeoutMs` in all. Whatever fails, nothing
-   * stays open.
+   * Connects and authenticates; of several hosts to the first that will do. Each has
+   * `options.connectTimeoutMs` for all of it. Whatever fails, nothing stays open.
    *
-   * @throws {TransportError} nobody answers, or not in time (`"connect-timeout"`).
+   * @throws {TransportError} nobody answers, or not in time (`"connect-timeout"`); the connection cannot
+   * be encrypted (`"tls-failed"`, `"certificate-rejected"`, `"tls-unavailable"`).
    * @throws {PostgresError} what the server refuses: `"authentication"`, `"database-missing"`,
    * `"too-many-connections"`, `"server-starting"`, `"protocol-rejected"` …
-   * @throws {WireError} `"password-missing"`, `"authentication"`, `"authentication-unsupported"`,
-   * `"connection-lost"`, `"protocol-violation"`.
+   * @throws {WireError} `"tls-refused"`, `"password-missing"`, `"authentication"`,
+   * `"authentication-unsupported"`, `"authentication-not-allowed"`, `"channel-binding"`,
+   * `"wrong-session-attrs"`, `"no-host"`, `"connection-lost"`, `"protocol-violation"`.
    */
   static async connect(
     options: ConnectionOptions,
     settings: ConnectOptions = {},
   ): Promise<Connection> {
+    const { signal, random = Math.random } = settings;
+    return await tryHosts(
+      options,
+      { signal, random },
+      (host, wanted) => Connection.#connectTo(host, wanted, options, settings),
+    );
+  }
+
+  static async #connectTo(
+    host: HostOptions,
+    wanted: SessionAttrs,
+    options: ConnectionOptions,
+    settings: ConnectOptions,
+  ): Promise<Connection> {
     const { signal, connect = connectDefault, logger = silentLogger, onNotice } = settings;
-    const address = addressOf(options.hosts[0]!);
+    const { warnOnce = (message: string) => logger.warn(message) } = settings;
+    const address = addressOf(host);
     const controller = new AbortController();
     const onAbort = () => controller.abort(signal?.reason);
     signal?.throwIfAborted();
@@ -130,21 +160,23 @@ export class Connection implements AsyncDisposable {
     );
     let channel: Channel | null = null;
     const work = async (): Promise<Connection> => {
-      const transport = await connect(address, { signal: controller.signal });
-      if (controller.signal.aborted) {
-        // It came too late: nobody waits for it any more.
-        transport.close();
-        throw controller.signal.reason;
-      }
-      channel = new Channel(transport, onNotice ?? (() => {}));
-      const credentials = {
-        user: options.user,
-        password: () => passwordFrom(settings.password ?? options.password),
-      };
-      const parameters = startupParameters(options, settings.replication);
-      const key = await startUp(channel, parameters, credentials, logger);
-      const canceller = new Canceller(channel, key, connect, address);
-      return new Connection(channel, canceller, key?.processId ?? 0);
+      const link = await openLink(host, options, { connect, signal: controller.signal, warnOnce });
+      channel = new Channel(link.transport, onNotice ?? (() => {}));
+      if (controller.signal.aborted) throw channel.fail(controller.signal.reason);
+      const { user, channelBinding, requireAuth } = options;
+      const password = settings.password ?? options.password ?? host.password;
+      const key = await startUp(channel, startupParameters(options, settings.replication), {
+        user,
+        password: () => passwordFrom(password),
+        channelBinding,
+        requireAuth,
+        link,
+        warnOnce,
+      });
+      const canceller = new Canceller(channel, key, link.again);
+      const connection = new Connection(channel, canceller, key?.processId ?? 0, host);
+      await checkSession(connection, wanted, host);
+      return connection;
     };
     try {
       const connection = await untilAborted(work(), controller.signal);
@@ -162,6 +194,11 @@ export class Connection implements AsyncDisposable {
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
     }
+  }
+
+  /** Which of the hosts it is on, the same object. May hold a password: not for logs. */
+  get host(): HostOptions {
+    return this.#host;
   }
 
   /** The server process' id; 0 where the server, or a pooler in its place, tells none. */

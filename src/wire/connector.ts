@@ -1,4 +1,4 @@
-/** Opens connections to one server: the DSN is read, and warned about, once. */
+/** Opens connections to one server: the DSN is read once, and what there is to warn of is said once. */
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Connect } from "../transport/transport.ts";
 import { Connection, type ConnectOptions } from "./connection.ts";
@@ -21,13 +21,18 @@ export interface ConnectorOptions {
   connect?: Connect;
 }
 
-/** Opens connections that share their options. */
+/**
+ * Opens connections that share their options. Of several hosts, replication may be on any; the other
+ * connections then go where the latest one for replication is.
+ */
 export class Connector {
   /** What the DSN and the environment say. Holds the DSN's password: never log it. */
   readonly options: ConnectionOptions;
   /** Where connections, and who uses them, say what they do. */
   readonly logger: Logger;
-  readonly #shared: Pick<ConnectorOptions, "password" | "connect">;
+  readonly #shared: Pick<ConnectOptions, "password" | "connect" | "logger" | "warnOnce">;
+  readonly #warned = new Set<string>();
+  #replicationHost: Connection["host"] | null = null;
 
   /** Connects to nothing yet. @throws {PgStreamError} where the DSN cannot be read; its text is not in the error. */
   constructor(options: ConnectorOptions = {}) {
@@ -37,13 +42,44 @@ export class Connector {
     for (const warning of parsed.warnings) this.logger.warn(warning);
     this.options = parsed.options;
     this.#shared = {
-      ...(options.password === undefined ? {} : { password: options.password }),
-      ...(options.connect === undefined ? {} : { connect: options.connect }),
+      password: options.password,
+      connect: options.connect,
+      logger: this.logger,
+      warnOnce: (message) => this.#warnOnce(message),
     };
   }
 
   /** Opens a connection; the caller closes it. @throws {PgStreamError} */
-  connect(options: Omit<ConnectOptions, "password" | "connect"> = {}): Promise<Connection> {
-    return Connection.connect(this.options, { logger: this.logger, ...this.#shared, ...options });
+  async connect(
+    options: Omit<ConnectOptions, "password" | "connect" | "logger" | "warnOnce"> = {},
+  ): Promise<Connection> {
+    const settings = { ...this.#shared, ...options };
+    if (options.replication === undefined) {
+      return await Connection.connect(this.#besideReplication(), settings);
+    }
+    const connection = await Connection.connect(this.options, settings);
+    this.#replicationHost = connection.host;
+    return connection;
+  }
+
+  /** Connections may go to any of the hosts again, until one is for replication. */
+  release(): void {
+    this.#replicationHost = null;
+  }
+
+  #besideReplication(): ConnectionOptions {
+    const { options } = this;
+    const host = this.#replicationHost;
+    if (host === null) return options;
+    const { targetSessionAttrs: wanted } = options;
+    // The preference was settled when that host was chosen; what is asked for may have changed since.
+    const targetSessionAttrs = wanted === "prefer-standby" ? "any" : wanted;
+    return { ...options, hosts: [host], targetSessionAttrs };
+  }
+
+  #warnOnce(message: string): void {
+    if (this.#warned.has(message)) return;
+    this.#warned.add(message);
+    this.logger.warn(message);
   }
 }

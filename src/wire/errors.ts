@@ -19,6 +19,16 @@ export type WireErrorKind =
   | "authentication"
   /** The server asks for a way to authenticate that this library does not speak. */
   | "authentication-unsupported"
+  /** The server asks for a way to authenticate that `require_auth` does not allow. */
+  | "authentication-not-allowed"
+  /** The password's proof cannot be tied to the TLS connection, and `channel_binding=require` wants it. */
+  | "channel-binding"
+  /** The server does not encrypt, and it was to. */
+  | "tls-refused"
+  /** The server is not what `target_session_attrs` asks for. */
+  | "wrong-session-attrs"
+  /** None of several hosts will do; the message has each one's reason, the `cause` its error. */
+  | "no-host"
   /** A second operation was begun while one is running. */
   | "connection-busy"
   /** The connection ended on its own. */

@@ -6,6 +6,7 @@ import { ByteWriter } from "../bytes.ts";
 
 const PROTOCOL_3_0 = 3 << 16;
 const CANCEL_REQUEST = (1234 << 16) | 5678;
+const SSL_REQUEST = (1234 << 16) | 5679;
 const HEADER_BYTES = 5;
 
 /**
@@ -21,6 +22,11 @@ export function encodeStartupMessage(parameters: Readonly<Record<string, string>
   }
   writer.writeUint8(0);
   return writer.setInt32(0, writer.length).finish();
+}
+
+/** SSLRequest: `Int32` 8, `Int32` 80877103. The answer is one byte, and no message. */
+export function encodeSslRequest(): Uint8Array {
+  return new ByteWriter(8).writeInt32(8).writeInt32(SSL_REQUEST).finish();
 }
 
 /** CancelRequest: `Int32` length, `Int32` 80877102, `Int32` process id, and the secret key. */

@@ -1,5 +1,5 @@
 /**
- * SCRAM-SHA-256 as a client, without a socket: texts in, texts out.
+ * SCRAM-SHA-256 and SCRAM-SHA-256-PLUS as a client, without a socket: texts in, texts out.
  * https://www.postgresql.org/docs/current/sasl-authentication.html, RFC 5802, RFC 7677
  */
 import { WireError } from "./errors.ts";
@@ -7,6 +7,8 @@ import { saslPrep } from "./sasl_prep.ts";
 
 /** The mechanism's name. */
 export const SCRAM_SHA_256 = "SCRAM-SHA-256";
+/** The same, with the proof tied to the TLS connection. */
+export const SCRAM_SHA_256_PLUS = "SCRAM-SHA-256-PLUS";
 
 /**
  * More iterations than this are refused: the server chooses the count before it has proved
@@ -14,9 +16,6 @@ export const SCRAM_SHA_256 = "SCRAM-SHA-256";
  */
 export const MAX_SCRAM_ITERATIONS = 1_000_000;
 
-// No channel binding: "n,,", in base64 as the final message repeats it.
-const GS2_HEADER = "n,,";
-const CHANNEL_BINDING = "biws";
 const NONCE_BYTES = 18;
 
 const SERVER_FIRST = /^r=([\x21-\x2b\x2d-\x7e]+),s=([A-Za-z0-9+/]+={0,2}),i=([1-9][0-9]{0,9})$/;
@@ -24,19 +23,29 @@ const SERVER_FINAL = /^(?:v=([A-Za-z0-9+/]+={0,2})|e=([^,]*))(?:,.*)?$/s;
 
 const encoder = new TextEncoder();
 
+/**
+ * What the exchange says of the TLS connection: the data that it is bound to (`tls-server-end-point`);
+ * `"not-offered"`: it could be bound, but the server did not offer it, so that a server which did learns
+ * that somebody took it away; `"none"`: there is nothing to bind it to, or it is not wanted.
+ */
+export type ScramBinding = Uint8Array | "not-offered" | "none";
+
 /** A random client nonce: 24 characters of base64. */
 export function randomScramNonce(): string {
   return encodeBase64(crypto.getRandomValues(new Uint8Array(NONCE_BYTES)));
 }
 
 /**
- * One SCRAM-SHA-256 exchange: `clientFirst()`, `clientFinal()`, `verifyServerFinal()`, in this
+ * One exchange: `clientFirst()`, `clientFinal()`, `verifyServerFinal()`, in this
  * order. Only after the last has returned is the server known to know the password.
  */
 export class ScramExchange {
   readonly #password: string;
   readonly #nonce: string;
   readonly #user: string;
+  readonly #gs2Header: string;
+  /** `c=` of the final message. */
+  readonly #channelBinding: string;
   #state: "first" | "final" | "verify" | "verified" | "failed" = "first";
   #serverSignature: Uint8Array<ArrayBuffer> | null = null;
   #iterations = 0;
@@ -46,12 +55,23 @@ export class ScramExchange {
    *
    * @param password as the user has it; SASLprep is applied here.
    * @param nonce printable ASCII without a comma, fresh for each exchange.
+   * @param binding bytes make it a SCRAM-SHA-256-PLUS exchange.
    * @param user none as a rule: Postgres takes that of the start-up. Without `=` and `,`.
    */
-  constructor(password: string, nonce: string, user = "") {
+  constructor(password: string, nonce: string, binding: ScramBinding = "none", user = "") {
     this.#password = saslPrep(password);
     this.#nonce = nonce;
     this.#user = user;
+    const bound = typeof binding !== "string";
+    this.#gs2Header = bound
+      ? "p=tls-server-end-point,,"
+      : binding === "not-offered"
+      ? "y,,"
+      : "n,,";
+    const data = bound ? binding : [];
+    this.#channelBinding = encodeBase64(
+      Uint8Array.from([...encoder.encode(this.#gs2Header), ...data]),
+    );
   }
 
   /** True once the server's signature was found right. */
@@ -67,7 +87,7 @@ export class ScramExchange {
   /** client-first-message. */
   clientFirst(): string {
     this.#advance("first", "final");
-    return GS2_HEADER + this.#clientFirstBare();
+    return this.#gs2Header + this.#clientFirstBare();
   }
 
   /**
@@ -103,7 +123,7 @@ export class ScramExchange {
     const saltedPassword = await pbkdf2(this.#password, salt, iterations);
     const clientKey = await hmac(saltedPassword, "Client Key");
     const storedKey = new Uint8Array(await crypto.subtle.digest("SHA-256", clientKey));
-    const withoutProof = `c=${CHANNEL_BINDING},r=${nonce}`;
+    const withoutProof = `c=${this.#channelBinding},r=${nonce}`;
     const authMessage = `${this.#clientFirstBare()},${serverFirst},${withoutProof}`;
     const clientSignature = await hmac(storedKey, authMessage);
     const proof = clientKey.map((byte, i) => byte ^ clientSignature[i]!);

@@ -61,9 +61,13 @@ export async function startScripted(
 /** The client went away while the script was waiting for it. */
 export class PeerGone extends Error {}
 
+const SSL_REQUEST = 80877103;
+
 /** One client, as the script sees it. */
 export class Peer {
   readonly socket: Socket;
+  /** True where `startup()` was not what came first. */
+  askedToEncrypt = false;
   #bytes = new Uint8Array(0);
   #ended = false;
   #wake: () => void = () => {};
@@ -94,10 +98,31 @@ export class Peer {
     return bytes;
   }
 
-  /** StartupMessage's parameters. */
+  /** SSLRequest, answered with these bytes. */
+  async sslRequest(answer: string): Promise<void> {
+    const [length, code] = [await this.take(4), await this.take(4)];
+    if (int32At(length) !== 8 || int32At(code) !== SSL_REQUEST) {
+      throw new Error(`${int32At(length)}, ${int32At(code)} is no SSLRequest`);
+    }
+    await this.send(encoder.encode(answer));
+  }
+
+  /** All that comes until the client closes, in Latin-1. */
+  async rest(): Promise<string> {
+    await this.closed();
+    return new TextDecoder("latin1").decode(this.#bytes);
+  }
+
+  /** StartupMessage's parameters. Who asks for encryption first is told that there is none. */
   async startup(): Promise<Record<string, string>> {
     const length = int32At(await this.take(4));
-    const texts = new TextDecoder().decode((await this.take(length - 4)).subarray(4)).split("\0");
+    const rest = await this.take(length - 4);
+    if (length === 8 && int32At(rest) === SSL_REQUEST) {
+      this.askedToEncrypt = true;
+      await this.send(encoder.encode("N"));
+      return await this.startup();
+    }
+    const texts = new TextDecoder().decode(rest.subarray(4)).split("\0");
     const parameters: Record<string, string> = {};
     for (let i = 0; texts[i] !== ""; i += 2) parameters[texts[i]!] = texts[i + 1]!;
     return parameters;
@@ -201,6 +226,10 @@ export interface ScramFaults {
   salt?: string;
   /** Instead of `v=…`; given the right signature. */
   final?: (signature: Uint8Array) => string | null;
+  /** What is offered. */
+  mechanisms?: string[];
+  /** Is given the mechanism with the client's first message, and its final one. */
+  seen?: string[];
 }
 
 /** The server's side of SCRAM-SHA-256, up to but without AuthenticationOk. */
@@ -209,8 +238,9 @@ export async function scram(
   password: string,
   faults: ScramFaults = {},
 ): Promise<boolean> {
-  await peer.send(say.sasl("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"));
+  await peer.send(say.sasl(...faults.mechanisms ?? ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"]));
   const initial = (await peer.message()).text;
+  faults.seen?.push(initial);
   const clientFirstBare = initial.slice(initial.indexOf("n=,"));
   const clientNonce = clientFirstBare.slice("n=,r=".length);
   const nonce = faults.nonce?.(clientNonce) ??
@@ -220,6 +250,7 @@ export async function scram(
   const serverFirst = `r=${nonce},s=${salt},i=${iterations}`;
   await peer.send(say.saslContinue(serverFirst));
   const final = (await peer.message()).text;
+  faults.seen?.push(final);
   const withoutProof = final.slice(0, final.lastIndexOf(",p="));
   const salted = pbkdf2Sync(
     password,

@@ -140,6 +140,7 @@ test("a connection that takes no more bytes is cut at once", async () => {
     return {
       read: () => transport.read(),
       write: (bytes) => stuck ? closed.promise : transport.write(bytes),
+      startTls: (options) => transport.startTls(options),
       close: () => {
         closed.reject(new Error("closed"));
         transport.close();

@@ -218,6 +218,7 @@ describe("start-up", () => {
         const late: Transport = {
           read: () => transport.read(),
           write: (bytes) => transport.write(bytes),
+          startTls: (options) => transport.startTls(options),
           close: () => {
             transport.close();
             resolve();

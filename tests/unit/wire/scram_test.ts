@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertFalse, assertRejects, assertThrows } from "@std/assert";
 import { test } from "node:test";
+import { serverEndPoint } from "../../../src/wire/channel_binding.ts";
 import { WireError } from "../../../src/wire/errors.ts";
 import { MAX_SCRAM_ITERATIONS, randomScramNonce, ScramExchange } from "../../../src/wire/scram.ts";
+import { recordedCertificate } from "../../support/recorded_certificate.ts";
 
 // Recorded against PostgreSQL 18.4.
 const recorded = {
@@ -38,8 +40,36 @@ test("an exchange that a real server accepted comes out the same", async () => {
   assert(exchange.verified);
 });
 
+test("an exchange bound to TLS that a real server accepted comes out the same", async () => {
+  const binding = await serverEndPoint(recordedCertificate);
+  const exchange = new ScramExchange(recorded.password, "2wILiyTcG/sqMKiI6WnFArQu", binding!);
+  assertEquals(
+    exchange.clientFirst(),
+    "p=tls-server-end-point,,n=,r=2wILiyTcG/sqMKiI6WnFArQu",
+  );
+  assertEquals(
+    await exchange.clientFinal(
+      "r=2wILiyTcG/sqMKiI6WnFArQuDfFgeZkyBALSlnz4dhnEdMyB,s=bLC1SPRjP3gp91J5+QxtBw==,i=4096",
+    ),
+    "c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsOOdZPolduYPwJ68xO3iuBAE36uNLdzaJhKhm1fqhFsx+38soOA13a/sLyzAU406d," +
+      "r=2wILiyTcG/sqMKiI6WnFArQuDfFgeZkyBALSlnz4dhnEdMyB," +
+      "p=/7GOoz5WE9ux039ok6D/h1vqlV8it1Ly70gaORWyUh8=",
+  );
+  exchange.verifyServerFinal("v=YMI539m54MmcaF3geRG05aZWBuAbD2OZmskXniCWaD4=");
+  assert(exchange.verified);
+});
+
+test("a server that is not known to offer the binding is told that it could have been", async () => {
+  const exchange = new ScramExchange(recorded.password, recorded.nonce, "not-offered");
+  assertEquals(exchange.clientFirst(), recorded.clientFirst.replace("n,,", "y,,"));
+  const final = await exchange.clientFinal(recorded.serverFirst);
+  assert(final.startsWith("c=eSws,"), final);
+  // It is part of what is signed: nobody on the way can turn it into the other one.
+  assertFalse(final.endsWith(recorded.clientFinal.slice(recorded.clientFinal.indexOf(",p="))));
+});
+
 test("the example of RFC 7677 comes out the same", async () => {
-  const exchange = new ScramExchange("pencil", "rOprNGfwEbeRWgbNEkqO", "user");
+  const exchange = new ScramExchange("pencil", "rOprNGfwEbeRWgbNEkqO", "none", "user");
   assertEquals(exchange.clientFirst(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
   assertEquals(
     await exchange.clientFinal(
