@@ -3,38 +3,36 @@
  * `Deno.connect`. Loaded only when a connection is made, so that the core pulls in no runtime.
  */
 import { createConnection, type Socket } from "node:net";
+import { SocketTransport } from "./node_socket.ts";
 import {
   type Address,
   type EncryptedTransport,
   formatAddress,
+  type TlsOptions,
   type Transport,
   type TransportConnectOptions,
   TransportError,
   type TransportErrorKind,
 } from "./transport.ts";
 
-// One read of the runtime's: enough to keep the socket busy while a chunk is being handled, and
-// the bound of what an unread connection holds beside one more chunk.
-const READ_AHEAD_BYTES = 64 * 1024;
 const KEEPALIVE_AFTER_MS = 30_000;
 
 /**
- * Connects through `node:net`, with TCP_NODELAY and keepalive on.
+ * Connects through `node:net`, with TCP_NODELAY on, and keepalive unless told otherwise.
  *
  * @throws {TransportError} `"connection-refused"`, `"host-not-found"`, `"host-unreachable"`,
  * `"permission-denied"`, `"connection-lost"`; `signal.reason` where the signal fires.
  */
 export function connect(
   address: Address,
-  { signal }: TransportConnectOptions = {},
+  { signal, keepaliveMs = KEEPALIVE_AFTER_MS }: TransportConnectOptions = {},
 ): Promise<Transport> {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
     let socket: Socket;
     try {
-      socket = createConnection(
-        "path" in address ? { path: address.path } : { host: address.host, port: address.port },
-      );
+      // What the peer has ended can still be written to.
+      socket = createConnection({ ...address, allowHalfOpen: true });
     } catch (error) {
       throw connectError(error, address);
     }
@@ -58,9 +56,9 @@ export function connect(
       settle();
       if (!("path" in address)) {
         socket.setNoDelay(true);
-        socket.setKeepAlive(true, KEEPALIVE_AFTER_MS);
+        socket.setKeepAlive(keepaliveMs > 0, keepaliveMs);
       }
-      resolve(new SocketTransport(socket, address));
+      resolve(new PlainTransport(socket, address));
     };
     signal?.addEventListener("abort", onAbort, { once: true });
     socket.once("connect", onConnect);
@@ -70,122 +68,18 @@ export function connect(
   });
 }
 
-class SocketTransport implements Transport {
-  readonly #socket: Socket;
-  readonly #address: Address;
-  readonly #chunks: Uint8Array[] = [];
-  readonly #writes = new Set<(error: TransportError) => void>();
-  #queuedBytes = 0;
-  #paused = false;
-  #ended = false;
-  #failure: TransportError | null = null;
-  #waiting: {
-    resolve: (chunk: Uint8Array | null) => void;
-    reject: (error: TransportError) => void;
-  } | null = null;
-
-  constructor(socket: Socket, address: Address) {
-    this.#socket = socket;
-    this.#address = address;
-    socket.on("data", (chunk: Uint8Array) => this.#receive(chunk));
-    socket.on("end", () => this.#end());
-    socket.on("error", (error) => this.#fail(lost(address, error)));
-    // With no "end" before it, a closed socket is a cut one.
-    socket.on("close", () => this.#ended || this.#fail(lost(address)));
-  }
-
-  read(): Promise<Uint8Array | null> {
-    const chunk = this.#chunks.shift();
-    if (chunk !== undefined) {
-      this.#queuedBytes -= chunk.length;
-      if (this.#paused && this.#queuedBytes < READ_AHEAD_BYTES) {
-        this.#paused = false;
-        this.#socket.resume();
-      }
-      return Promise.resolve(chunk);
-    }
-    if (this.#failure !== null) return Promise.reject(this.#failure);
-    if (this.#ended) return Promise.resolve(null);
-    if (this.#waiting !== null) return Promise.reject(new TypeError("A read is already pending"));
-    return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
-    });
-  }
-
-  write(bytes: Uint8Array): Promise<void> {
-    if (this.#failure !== null) return Promise.reject(this.#failure);
-    return new Promise((resolve, reject) => {
-      this.#writes.add(reject);
-      this.#socket.write(bytes, (error) => {
-        this.#writes.delete(reject);
-        if (error) reject(this.#failure ?? lost(this.#address, error));
-        else resolve();
-      });
-    });
-  }
-
-  close(): void {
-    this.#chunks.length = 0;
-    this.#queuedBytes = 0;
-    this.#fail(
-      new TransportError(`The connection to ${formatAddress(this.#address)} was closed here`, {
-        kind: "connection-closed",
-        address: this.#address,
-      }),
-    );
-  }
-
-  startTls(): Promise<EncryptedTransport> {
-    return Promise.reject(
-      new TransportError("Encryption is not there yet", {
-        kind: "tls-unavailable",
-        address: this.#address,
-      }),
-    );
-  }
-
-  #receive(chunk: Uint8Array): void {
-    // A plain Uint8Array: `subarray` of a Buffer makes Buffers, whose `slice` does not copy.
-    const bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    const waiting = this.#waiting;
-    if (waiting !== null) {
-      this.#waiting = null;
-      waiting.resolve(bytes);
-      return;
-    }
-    this.#chunks.push(bytes);
-    this.#queuedBytes += bytes.length;
-    if (this.#queuedBytes >= READ_AHEAD_BYTES && !this.#paused) {
-      this.#paused = true;
-      this.#socket.pause();
+class PlainTransport extends SocketTransport implements Transport {
+  async startTls(options: TlsOptions): Promise<EncryptedTransport> {
+    const { signal } = options;
+    try {
+      signal?.throwIfAborted();
+      const { startTls } = await import("./node_tls.ts");
+      return await startTls(this, options);
+    } catch (error) {
+      this.close();
+      throw signal?.aborted ? signal.reason : error;
     }
   }
-
-  #end(): void {
-    this.#ended = true;
-    this.#waiting?.resolve(null);
-    this.#waiting = null;
-  }
-
-  #fail(failure: TransportError): void {
-    if (this.#failure !== null) return;
-    this.#failure = failure;
-    this.#waiting?.reject(failure);
-    this.#waiting = null;
-    // Not every runtime calls back the writes of a socket that is destroyed.
-    for (const reject of this.#writes) reject(failure);
-    this.#writes.clear();
-    this.#socket.destroy();
-  }
-}
-
-function lost(address: Address, cause?: unknown): TransportError {
-  return new TransportError(`The connection to ${formatAddress(address)} was lost`, {
-    kind: "connection-lost",
-    address,
-    retryable: true,
-    cause,
-  });
 }
 
 interface Failure {

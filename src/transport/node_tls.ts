@@ -1,0 +1,178 @@
+/**
+ * Encryption by `node:tls`, for the adapter on `node:net`. Loaded only when a connection is encrypted.
+ *
+ * TLS reads and writes the plain transport, not the socket. So reading stops where the plain transport is not
+ * read, which is all that holds a sender back on every runtime (on Deno `pause()` of an encrypted socket does
+ * not); and it is seen whether the peer ended the encryption before it ended the connection, which `node:tls`
+ * does not tell.
+ */
+import { isIP } from "node:net";
+import { Duplex } from "node:stream";
+import { setImmediate } from "node:timers";
+import { connect, type TLSSocket } from "node:tls";
+import { SocketTransport } from "./node_socket.ts";
+import { readCredentials } from "./node_tls_credentials.ts";
+import { cutShort, endedEarly, injected, rejectionOf, tlsError } from "./node_tls_errors.ts";
+import {
+  type EncryptedTransport,
+  formatAddress,
+  type TlsOptions,
+  TransportError,
+} from "./transport.ts";
+
+/** As `Transport.startTls()`, but that whoever calls it closes `plain` where it fails. */
+export function startTls(plain: SocketTransport, options: TlsOptions): Promise<EncryptedTransport> {
+  const { address } = plain;
+  const { host, signal } = options;
+  const credentials = readCredentials(options, address);
+  if (plain.isBeingRead) throw injected(address);
+  return new Promise((resolve, reject) => {
+    let encrypted: TlsTransport | null = null;
+    const carrier = new Carrier(plain, (failure) => {
+      if (encrypted === null) fail(failure ?? endedEarly(address));
+      else if (failure !== null || !encrypted.hasEnded) {
+        encrypted.fail(failure ?? cutShort(address));
+      }
+    });
+    const socket = connect({
+      socket: carrier,
+      host,
+      ...(isIP(host) === 0 && options.sendName !== false ? { servername: host } : {}),
+      minVersion: "TLSv1.2",
+      ...(options.alpnProtocols === undefined ? {} : { ALPNProtocols: [...options.alpnProtocols] }),
+      ...credentials,
+      // Who answers is looked at in `rejectionOf()`, which can say what is wrong with it.
+      rejectUnauthorized: false,
+      checkServerIdentity: () => undefined,
+    });
+    const settle = () => {
+      signal?.removeEventListener("abort", onAbort);
+      socket.off("secureConnect", onSecure);
+      socket.off("close", onClose);
+    };
+    const fail = (error: unknown) => {
+      settle();
+      socket.destroy();
+      reject(error);
+    };
+    const onAbort = () => fail(signal?.reason);
+    const onClose = () => fail(endedEarly(address));
+    const onError = (error: Error) => fail(tlsError(error, address));
+    const onSecure = () => {
+      const rejection = rejectionOf(socket, options, address);
+      if (rejection !== null) return fail(rejection);
+      settle();
+      encrypted = new TlsTransport(socket, plain, carrier);
+      resolve(encrypted);
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    socket.once("secureConnect", onSecure);
+    socket.once("close", onClose);
+    // Stays for the socket's life: an "error" that nobody listens for ends the process.
+    socket.on("error", onError);
+  });
+}
+
+class TlsTransport extends SocketTransport implements EncryptedTransport {
+  readonly tlsVersion: string | null;
+  readonly alpnProtocol: string | null;
+  readonly peerCertificate: Uint8Array | null;
+  readonly #plain: SocketTransport;
+
+  constructor(socket: TLSSocket, plain: SocketTransport, carrier: Carrier) {
+    const { address } = plain;
+    super(socket, address, {
+      flow: { pause: () => carrier.hold(), resume: () => carrier.release() },
+      describe: (error) => tlsError(error, address),
+    });
+    this.#plain = plain;
+    this.tlsVersion = socket.getProtocol();
+    this.alpnProtocol = socket.alpnProtocol || null;
+    const { raw } = socket.getPeerCertificate();
+    this.peerCertificate = raw === undefined ? null : new Uint8Array(raw);
+  }
+
+  override fail(failure: TransportError): void {
+    super.fail(failure);
+    this.#plain.close();
+  }
+
+  startTls(): Promise<EncryptedTransport> {
+    this.close();
+    return Promise.reject(
+      new TransportError(`The connection to ${formatAddress(this.address)} is encrypted already`, {
+        kind: "tls-failed",
+        address: this.address,
+      }),
+    );
+  }
+}
+
+/** What TLS has for a socket. It reads the plain transport when it is asked to, but while it is held. */
+class Carrier extends Duplex {
+  readonly #plain: SocketTransport;
+  readonly #onOver: (failure: TransportError | null) => void;
+  #isOver = false;
+  #isHeld = false;
+  #isWanted = false;
+  #isReading = false;
+
+  /** @param onOver the peer has ended the connection, or it failed; once, and after what came before. */
+  constructor(plain: SocketTransport, onOver: (failure: TransportError | null) => void) {
+    super();
+    this.#plain = plain;
+    this.#onOver = onOver;
+  }
+
+  hold(): void {
+    this.#isHeld = true;
+  }
+
+  release(): void {
+    this.#isHeld = false;
+    this.#pull();
+  }
+
+  override _read(): void {
+    this.#isWanted = true;
+    this.#pull();
+  }
+
+  override _write(bytes: Uint8Array, _encoding: string, callback: () => void): void {
+    this.#plain.write(bytes).then(() => callback(), (failure) => this.#end(failure));
+  }
+
+  override _writev(writes: { chunk: Uint8Array }[], callback: () => void): void {
+    Promise.all(writes.map(({ chunk }) => this.#plain.write(chunk)))
+      .then(() => callback(), (failure) => this.#end(failure));
+  }
+
+  override _destroy(_error: Error | null, callback: () => void): void {
+    this.#plain.close();
+    callback();
+  }
+
+  #pull(): void {
+    if (!this.#isWanted || this.#isHeld || this.#isReading) return;
+    this.#isWanted = false;
+    this.#isReading = true;
+    this.#plain.read().then((chunk) => {
+      this.#isReading = false;
+      if (chunk === null) this.#end(null);
+      else this.push(chunk);
+    }, (failure) => this.#end(failure));
+  }
+
+  // The end is not passed on: TLS takes it for one of its own, which anyone in between can make.
+  #end(failure: TransportError | null): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const look = () => {
+      if (this.destroyed) return;
+      if (this.readableLength > 0) setImmediate(look);
+      else this.#onOver(failure);
+    };
+    // By then TLS has said what it makes of the bytes that it was given.
+    setImmediate(look);
+  }
+}
