@@ -118,6 +118,8 @@ export {
 export {
   type Address,
   type Connect,
+  type EncryptedTransport,
+  type TlsOptions,
   type Transport,
   type TransportConnectOptions,
   TransportError,

@@ -8,6 +8,7 @@ import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { checkPublicationName } from "../replication/publication.ts";
 import { checkSlotName } from "../replication/slot.ts";
+import type { Connect } from "../transport/transport.ts";
 
 export type { Failure, HandlerContext } from "../delivery/handler.ts";
 
@@ -20,6 +21,8 @@ export interface PgStreamOptions {
   dsn?: string;
   /** A password, or what gives one at each connection, in place of the DSN's. */
   password?: string | (() => string | Promise<string>);
+  /** How a socket is opened. Default: by `node:net`, which Node, Deno and Bun have. See `./workers`. */
+  connect?: Connect;
   /** The replication slot: lower case letters, digits and underscores. Default: `"pgstream"`. */
   slotName?: string;
   /** Default: the slot's name. */

@@ -94,7 +94,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   #options: ResolvedOptions;
   readonly #logger: Logger;
-  readonly #connection: Pick<PgStreamOptions, "dsn" | "password">;
+  readonly #connection: Pick<PgStreamOptions, "dsn" | "password" | "connect">;
   readonly #tables = new Map<string, TableName>();
   readonly #sinks: Sink[] = [];
   readonly #handlers = new Handlers();
@@ -484,11 +484,12 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   /** One for all connections: the DSN is read, and warned about, once. */
   #connect(): Connector {
-    const { dsn, password } = this.#connection;
+    const { dsn, password, connect } = this.#connection;
     this.#connector ??= new Connector({
       logger: this.#logger,
       ...(dsn === undefined ? {} : { dsn }),
       ...(password === undefined ? {} : { password }),
+      ...(connect === undefined ? {} : { connect }),
     });
     return this.#connector;
   }

@@ -5,10 +5,6 @@ import { PgStreamError, type PgStreamErrorOptions } from "../errors.ts";
 export type WireErrorKind =
   /** The connection string, or a variable of the environment, cannot be read. */
   | "invalid-dsn"
-  /** More than one host is named. */
-  | "multiple-hosts"
-  /** Encryption is asked for that this version does not offer. */
-  | "tls-unsupported"
   /** A file that the connection options name cannot be read, or is not what it should be. */
   | "file-unreadable"
   /** Nothing says as whom to connect. */

@@ -84,25 +84,31 @@ export function nameOf(cell: Cell): string {
   return [cell.tls, cell.certificate, cell.address, cell.authentication].join(" · ");
 }
 
-/** What has to come of it. */
-export function expected(cell: Cell, runtime: RuntimeName): Outcome {
+/** What has to come of it. @param major of the server: up to 16 none knows `sslnegotiation=direct`. */
+export function expected(cell: Cell, runtime: RuntimeName, major: number): Outcome {
   if (runtime === "workerd") {
     const unable = beyondWorkers(cell);
     if (unable !== null) return unable;
   }
-  const carried = transportOf(cell, runtime);
+  const carried = transportOf(cell, runtime, major);
   if (carried !== "encrypted" && carried !== "plain") return carried;
   return admitted(cell, carried, runtime) ?? carried;
 }
 
 /** Plain, encrypted, or why there is no connection to speak on. */
-function transportOf({ tls, certificate, address }: Cell, runtime: RuntimeName): Outcome {
+function transportOf(
+  { tls, certificate, address }: Cell,
+  runtime: RuntimeName,
+  major: number,
+): Outcome {
   // What goes through the file system is not encrypted, whatever is asked for.
   if (address === "unix socket" || tls === "disable") return "plain";
+  if (tls === "direct" && (certificate === "no TLS" || major < 17)) {
+    // It takes the handshake for a start-up that makes no sense, and hangs up: another host may not.
+    return address === "two hosts" ? "no-host" : "tls-failed";
+  }
   if (certificate === "no TLS") {
-    if (tls === "prefer") return "plain";
-    // It takes the handshake for a start-up that makes no sense.
-    return tls === "direct" ? "tls-failed" : "tls-refused";
+    return tls === "prefer" ? "plain" : "tls-refused";
   }
   const bad = certificate === "good" ? "nothing" : certificate;
   // Workers verify always, and have no say in it.
@@ -140,7 +146,7 @@ function admitted(
       return "authentication";
     case "md5, require_auth=scram-sha-256":
     case "trust, require_auth=scram-sha-256":
-      return "authentication-refused";
+      return "authentication-not-allowed";
     case "client certificate missing":
       return "authentication";
     case "client certificate":

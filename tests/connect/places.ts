@@ -1,14 +1,14 @@
 /** The servers of the matrix, and how a cell names the one it means. */
 
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { giveToServer } from "../support/servers/postgres_files.ts";
+import { type Certificate, CertificateAuthority, selfSigned } from "../support/certificates.ts";
 import { type PostgresServer, startPostgres } from "../support/servers/postgres.ts";
+import { startTlsPostgres } from "../support/servers/tls_postgres.ts";
 import { type Cell, type CertificateName, CERTIFICATES, TLS } from "./cells.ts";
-import { type Credential, makeCredentials } from "./credentials.ts";
 
 /** The name that certificates are for, beside `localhost` and `127.0.0.1`. Nobody resolves it. */
 const HOST_NAME = "db.pgstream.test";
@@ -42,8 +42,8 @@ export interface Places {
   deadPort: number;
   /** Our authority. */
   rootFile: string;
-  /** Each role's own. */
-  clients: Record<string, Credential>;
+  /** The certificates of roles, and their keys: files. */
+  clients: Record<string, { certFile: string; keyFile: string }>;
 }
 
 /** Servers that run until `stop()`. */
@@ -57,36 +57,68 @@ export interface RunningPlaces {
 /** Starts one server for each certificate. */
 export async function startPlaces(major: number): Promise<RunningPlaces> {
   const folder = await mkdtemp(join(tmpdir(), "pgstream-"));
-  const started: PostgresServer[] = [];
+  const running: PostgresServer[] = [];
   const stop = async () => {
-    await Promise.all(started.map((server) => server.stop("immediate")));
+    await Promise.all(running.map((server) => server.stop("immediate")));
     await rm(folder, { recursive: true });
   };
+  const write = async (name: string, text: string) => {
+    const path = join(folder, name);
+    await writeFile(path, text, { mode: 0o600 });
+    return path;
+  };
   try {
-    await giveToServer(folder);
-    const made = await makeCredentials(folder, [HOST_NAME, "localhost", "127.0.0.1"], CERTIFIED);
-    const servers = {} as Places["servers"];
-    await Promise.all(CERTIFICATES.map(async (name) => {
-      const server = await startPostgres({ major, hba: HBA, settings: settingsOf(name) });
-      started.push(server);
-      await server.query(rolesSql());
-      servers[name] = { port: server.port, socketDir: server.socketDir };
-    }));
-    function settingsOf(name: CertificateName): Record<string, string> {
-      if (name === "no TLS") return { ssl: "off" };
-      const { certFile, keyFile } = made.servers[name];
-      return {
-        ssl: "on",
-        ssl_cert_file: certFile,
-        ssl_key_file: keyFile,
-        ssl_ca_file: made.rootFile,
+    const authority = await CertificateAuthority.create();
+    const clients: Places["clients"] = {};
+    for (const commonName of CERTIFIED) {
+      const { cert, key } = await authority.issue({ commonName });
+      clients[commonName] = {
+        certFile: await write(`${commonName}.crt`, cert),
+        keyFile: await write(`${commonName}.key`, key),
       };
     }
-    const { rootFile, root, clients } = made;
-    return { places: { servers, deadPort: await closedPort(), rootFile, clients }, root, stop };
+    const servers = {} as Places["servers"];
+    const start = async (name: CertificateName) => {
+      const certificate = await certificateOf(name, authority);
+      const server = certificate === null
+        ? await startPostgres({ major, hba: HBA })
+        : await startTlsPostgres({
+          major,
+          hba: HBA,
+          tls: { certificate, clientCa: authority.cert },
+        });
+      running.push(server);
+      await server.query(rolesSql());
+      servers[name] = { port: server.port, socketDir: server.socketDir };
+    };
+    await Promise.all(CERTIFICATES.map(start));
+    const rootFile = await write("root.crt", authority.cert);
+    const places = { servers, deadPort: await closedPort(), rootFile, clients };
+    return { places, root: authority.cert, stop };
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+async function certificateOf(
+  name: CertificateName,
+  authority: CertificateAuthority,
+): Promise<Certificate | null> {
+  const dns = ["localhost", HOST_NAME];
+  switch (name) {
+    case "no TLS":
+      return null;
+    case "good":
+      return await authority.issue({ dns });
+    case "expired":
+      return await authority.issue({ dns, expired: true });
+    case "wrong name":
+      return await authority.issue({ dns: ["other.pgstream.test"], ips: ["127.0.0.9"] });
+    case "another authority":
+      return await (await CertificateAuthority.create({ name: "somebody else" })).issue({ dns });
+    case "self-signed":
+      return await selfSigned({ dns });
   }
 }
 

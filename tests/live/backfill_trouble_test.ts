@@ -2,7 +2,8 @@
 
 import { assert, assertEquals, assertInstanceOf, assertStringIncludes } from "@std/assert";
 import { after, before, describe, test } from "node:test";
-import { MemoryStateStore, PgStream, PgStreamError } from "../../mod.ts";
+import { type Connect, MemoryStateStore, PgStream, PgStreamError } from "../../mod.ts";
+import { connectDefault } from "../../src/transport/default.ts";
 import {
   initial,
   over,
@@ -207,6 +208,42 @@ describe("a backfill", () => {
     const truncates = model.events.filter(({ operation }) => operation === "truncate");
     assertEquals(truncates.map(({ backfill }) => backfill), [true]);
     await second.stop();
+    await table.remove();
+  });
+
+  test("fills it for the next process, where this one dies as the slot is made anew (47)", async () => {
+    const stateStore = new MemoryStateStore();
+    const table = await tableOf(20, { ...initial, onSlotLost: "recreate", stateStore });
+    const model = new StoreModel();
+    const first = await started(table.stream().onChange(model.take));
+    await over(first.stream);
+    await first.stop();
+    await db.query(`SELECT pg_drop_replication_slot('${table.slotName}')`);
+    await db.query(`DELETE FROM ${table.name} WHERE id = 3`);
+    // What the store holds at that moment is all that is left of a process that dies then.
+    const left = new MemoryStateStore();
+    const key = `slot/${table.slotName}`;
+    const connect: Connect = async (address, options) => {
+      const transport = await connectDefault(address, options);
+      const write = transport.write.bind(transport);
+      transport.write = async (bytes) => {
+        if (new TextDecoder().decode(bytes).includes("pg_create_logical_replication_slot(")) {
+          await left.set(key, (await stateStore.get(key))!);
+        }
+        return await write(bytes);
+      };
+      return transport;
+    };
+    const dying = await started(table.stream({ connect }).onChange(() => {}));
+    await over(dying.stream);
+    await dying.stop();
+    assert(await left.get(key), "no slot was made");
+
+    const next = await started(table.stream({ stateStore: left }).onChange(model.take));
+    await until("the gap to be filled", () => !model.rows.has("3"));
+    await over(next.stream);
+    await same(model, table.name);
+    await next.stop();
     await table.remove();
   });
 
