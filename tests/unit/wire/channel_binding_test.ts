@@ -86,6 +86,7 @@ test("what is no certificate has no binding, and reads nothing beyond its end", 
     ["an algorithm that is a text", der(0x30, signed, der(0x0c, [65]))],
     ["an empty algorithm", der(0x30, signed, der(0x30))],
     ["an identifier beyond its algorithm", der(0x30, signed, [0x30, 2, 0x06, 9], [1, 2, 3])],
+    ["parameters that end later", certificate(oid("2a864886f70d01010a"), [0x30, 0x80, 0, 0])],
     ["RSA-PSS without parameters", certificate(oid("2a864886f70d01010a"))],
     ["RSA-PSS with an empty hash", pss(der(0xa0))],
   ];
