@@ -281,8 +281,11 @@ export class Backfill {
       signal,
       onWaiting: (writers) =>
         this.#options.connector.logger.warn(
-          `The backfill of ${progress.table} waits for transactions that have changed the table and ` +
-            `are open: ${writers.map(formatWriter).join(", ")}`,
+          `The backfill of ${progress.table} waits for transactions that ` + (writers === null
+            ? "were open on the primary when it began. Which, a standby does not tell; on the primary: " +
+              "SELECT pid, xact_start FROM pg_stat_activity WHERE backend_xid IS NOT NULL; " +
+              "SELECT gid FROM pg_prepared_xacts;"
+            : `have changed the table and are open: ${writers.map(formatWriter).join(", ")}`),
         ),
     });
   }
