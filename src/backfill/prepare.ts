@@ -1,7 +1,7 @@
 /** What an initial backfill needs on the server, made or checked before slot and publication are. */
 import { readPublication, unpublishedTables } from "../replication/publication.ts";
 import { readSlot } from "../replication/slot_state.ts";
-import { readReplayedLsn } from "../replication/standby.ts";
+import { checkStandbyDecodes, readReplayedLsn } from "../replication/standby.ts";
 import { type CatalogTable, readTables } from "../replication/tables.ts";
 import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
@@ -30,7 +30,7 @@ export interface PrepareOptions {
  * handed out: what was changed while they were not there was missed.
  *
  * @throws {BackfillError} `select-privilege`: the role may not read a table; `state-store`: it may not make its own, or
- * the source is a standby.
+ * the source is a standby; {ReplicationError} `standby`: it is one that does not decode.
  */
 export async function prepareBackfill(
   options: PrepareOptions,
@@ -39,8 +39,9 @@ export async function prepareBackfill(
   const { connector, slotName, publicationName, progress } = options;
   const connection = await connector.connect({ signal });
   try {
-    if (options.stateTable && await readReplayedLsn(connection, signal) !== null) {
-      throw standbyKeepsNoState();
+    if (await readReplayedLsn(connection, signal) !== null) {
+      checkStandbyDecodes(connection);
+      if (options.stateTable) throw standbyKeepsNoState();
     }
     const tables = await readTables(connection, options.tables, signal);
     if (options.reads) await checkReadable(connection, tables, connector.options.user, signal);

@@ -28,8 +28,8 @@ export interface SlotManagerOptions extends ConnectorOptions {
   /** Tables to publish, `table` or `schema.table`, literal. */
   tables?: readonly string[];
   /**
-   * How long to wait for open writing transactions when the slot is created. Milliseconds, default
-   * 60,000; `Infinity`: as long as they take.
+   * How long to wait for open writing transactions when the slot is created, and on a standby for its primary to
+   * log them. Milliseconds, default 60,000; `Infinity`: as long as they take.
    */
   createTimeoutMs?: number;
   /** Standbys keep a copy of the slot, so that it survives a failover. Needs 17 or later. Default: false. */

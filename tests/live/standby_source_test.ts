@@ -300,6 +300,17 @@ for (const major of testMajors(18, 17, 16)) {
       assertEquals([error.kind, error.slotName], ["slot-lost", slotName]);
       assertStringIncludes(error.hint!, "hot_standby_feedback = on");
       assertEquals((await rejection(stream.start(), SlotError)).kind, "slot-lost");
+
+      const { dsn } = standby;
+      const gaps: string[] = [];
+      const next = new PgStream({ dsn, slotName, logger: false, onSlotLost: "recreate" })
+        .watch(table).onChange((event) => void keys.push(Number(event.key)))
+        .onGap(({ reason }) => void gaps.push(reason));
+      const running = await loggingSnapshots(primary, () => started(next));
+      await insert(primary, table, 4, 6);
+      await until("the rows behind the gap", () => keys.at(-1) === 6);
+      assertEquals([gaps, keys], [["slot-lost"], numbers(1, 6)]);
+      await running.stop();
     });
   });
 }
