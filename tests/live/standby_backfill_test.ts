@@ -80,7 +80,12 @@ for (const major of testMajors(18, 17, 16)) {
         standby = await startStandby(primary, {
           slotName: "standby",
           // Whoever reads while a TRUNCATE is replayed is thrown out soon.
-          settings: { hot_standby_feedback: "on", max_standby_streaming_delay: "50ms" },
+          settings: {
+            hot_standby_feedback: "on",
+            max_standby_streaming_delay: "50ms",
+            // One that has always received more than it has replayed.
+            ...major === 17 ? { recovery_min_apply_delay: "20ms" } : {},
+          },
         });
       });
       after(async () => {
