@@ -6,6 +6,7 @@ import { formatTableName, type TableName } from "../table_name.ts";
 import { ChunkReader } from "./chunk_reader.ts";
 import { BackfillError } from "./errors.ts";
 import { type BackfillStatus, CANCELLED, Job, type JobOptions } from "./job.ts";
+import { standbyKeepsNoState } from "./postgres_state_store.ts";
 import type { KnownServer, Progress } from "./progress.ts";
 import type { ReadPlan } from "./read_plan.ts";
 import { RowFeed, type RowFeedOptions } from "./row_feed.ts";
@@ -15,11 +16,12 @@ import { waitForWriters, type Writer } from "./writers.ts";
 const KEYS_AT_ONCE = 200;
 
 /** The server that the stream comes from. */
-export interface StreamedServer extends KnownServer {
+export interface StreamedServer {
+  known: KnownServer;
   /** `pg_postmaster_start_time()` as text. */
   startedAt: string;
-  /** The slot's position. */
-  confirmedLsn: Lsn;
+  /** What was read up to here happened on the server's timeline too, if it is another one; null: all of it. */
+  validUntil: Lsn | null;
   /** The watched tables. */
   tables: readonly (TableName & { oid: number })[];
 }
@@ -32,6 +34,8 @@ export interface BackfillOptions extends RowFeedOptions {
   progress: Progress;
   /** True where progress is to be known by the next process. */
   lasting: boolean;
+  /** True where it is kept in the source database. */
+  inSource: boolean;
   limits: { maxRows: number; maxBytes: number };
   /** Null: what fails once fails. */
   retry: RetryLimits | null;
@@ -76,26 +80,40 @@ export class Backfill {
     return progress.server;
   }
 
-  /** The stream has its slot, and nothing of it was read yet. */
+  /**
+   * The stream has its slot, and nothing of it was read yet.
+   *
+   * @throws {BackfillError} of kind `state-store` where the progress cannot be kept.
+   */
   async arrived(server: StreamedServer): Promise<void> {
-    const { progress, initial, lasting } = this.#options;
-    const { systemId, timeline, confirmedLsn } = server;
+    const { progress, initial, lasting, inSource } = this.#options;
+    const { known, validUntil } = server;
+    if (inSource && known.standbyStartedAt !== undefined) throw standbyKeepsNoState();
     // Whoever stood by for the slot did so while another consumer went on.
     if (this.#first) await this.#unlessLost(this.load());
     this.#first = false;
-    if (progress.server !== null && progress.server.timeline !== timeline) {
+    const elsewhere = progress.server !== null && progress.server.timeline !== known.timeline;
+    if (elsewhere && validUntil !== null) {
       // What was read on the other timeline behind that point may never have happened on this one.
-      progress.invalidate(({ lsn }) => lsn !== null && parseLsn(lsn) > confirmedLsn);
+      progress.invalidate(({ lsn }) => lsn !== null && parseLsn(lsn) > validUntil);
       this.#cancelInitial();
     }
     // What changes of the others is confirmed from now on, and handed to nobody.
     const watched = new Set(server.tables.map(formatTableName));
     progress.invalidate(({ table }) => !watched.has(table));
-    progress.server = { systemId, timeline };
+    progress.server = known;
     if (initial) this.#plan(server);
     if (lasting) await this.#unlessLost(progress.save());
     this.#server = server;
     this.#changed();
+  }
+
+  /** The stream goes on, and its standby is none any more. */
+  async promoted(known: KnownServer): Promise<void> {
+    const { progress, lasting } = this.#options;
+    progress.server = known;
+    // What a job has handled is about to be stored anyway: the store is called once at a time.
+    if (lasting && this.idle) await this.#unlessLost(progress.save());
   }
 
   /** There is no stream. What is read and not queued yet may come too late. */
@@ -263,8 +281,11 @@ export class Backfill {
       signal,
       onWaiting: (writers) =>
         this.#options.connector.logger.warn(
-          `The backfill of ${progress.table} waits for transactions that have changed the table and ` +
-            `are open: ${writers.map(formatWriter).join(", ")}`,
+          `The backfill of ${progress.table} waits for transactions that ` + (writers === null
+            ? "were open on the primary when it began. Which, a standby does not tell; on the primary: " +
+              "SELECT pid, xact_start FROM pg_stat_activity WHERE backend_xid IS NOT NULL; " +
+              "SELECT gid FROM pg_prepared_xacts;"
+            : `have changed the table and are open: ${writers.map(formatWriter).join(", ")}`),
         ),
     });
   }

@@ -3,6 +3,7 @@ import { pause } from "../backoff.ts";
 import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
 import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
 import { rowsOf } from "../replication/server.ts";
+import { readReplayedLsn } from "../replication/standby.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
@@ -14,7 +15,12 @@ import type { HandOver, Window } from "./hand_over.ts";
 import { chunkSql, keysSql, lockSql, type ReadPlan, readPlan, tableSql } from "./read_plan.ts";
 import { planSignature } from "./plan_facts.ts";
 import { connectForReading, explainReadError } from "./reading.ts";
-import { firstRecordAt, parseSnapshot, type Snapshot } from "./snapshot.ts";
+import {
+  firstRecordAt,
+  firstRecordBehind,
+  type ListedSnapshot,
+  parseSnapshot,
+} from "./snapshot.ts";
 
 /** How long hand-out stands still for a snapshot that shows all that was handed out. */
 const STAND_STILL_MS = 200;
@@ -75,6 +81,8 @@ interface Opened {
 export class ChunkReader {
   readonly #options: ChunkReaderOptions;
   #connection: Connection | null = null;
+  /** True where it is one to a standby, which may be promoted. */
+  #standby = false;
   /** Where `look` is prepared, and for which table. */
   #prepared: { connection: Connection; oid: number } | null = null;
   #plan: ReadPlan | null = null;
@@ -102,7 +110,9 @@ export class ChunkReader {
   /** The connection that rows are read on. */
   async connection(signal: AbortSignal): Promise<Connection> {
     if (this.#connection === null || this.#connection.closed) {
-      this.#connection = await connectForReading(this.#options.connector, signal);
+      const connection = await connectForReading(this.#options.connector, signal);
+      this.#connection = connection;
+      this.#standby = await readReplayedLsn(connection, signal) !== null;
     }
     return this.#connection;
   }
@@ -260,6 +270,8 @@ export class ChunkReader {
     for (let standStillUntil: number | null = null;;) {
       const plan = await this.plan(wanted, signal);
       await this.#prepareLook(connection, oid, signal);
+      const replayed = this.#standby ? await readReplayedLsn(connection, signal) : null;
+      this.#standby = replayed !== null;
       await connection.query(
         // Locked before the snapshot is taken: one that is older than a rewritten table reads nothing.
         `BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; ${lockSql(plan)}`,
@@ -268,10 +280,13 @@ export class ChunkReader {
       this.#onMore();
       handOver.pause();
       standStillUntil ??= performance.now() + STAND_STILL_MS;
-      const { snapshot, lsn, at, ...found } = await look(connection, signal);
+      const { listed, lsn, at, ...found } = await look(connection, signal);
       this.#onMore();
       if (found.startedAt !== startedAt) throw otherServer();
-      const window = handOver.open(name, snapshot, lsn);
+      // One that was taken while the standby was promoted is neither.
+      const window = found.standby === this.#standby
+        ? handOver.open(name, replayed === null ? listed : { replayed }, lsn)
+        : null;
       if (window !== null) {
         const current = found.signature === plan.signature
           ? plan
@@ -345,7 +360,10 @@ function lookSql(oid: number, publicationName: string, serverVersion: number): s
   const current = serverVersion >= 130000 ? "pg_current_snapshot" : "txid_current_snapshot";
   // The position is told when the statement runs, which is after its snapshot was taken.
   return `SELECT pg_catalog.${current}()::text AS snapshot,
-    pg_catalog.pg_current_wal_insert_lsn() AS lsn,
+    pg_catalog.pg_is_in_recovery() AS standby,
+    CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+      ELSE pg_catalog.pg_current_wal_insert_lsn() END AS lsn,
+    pg_catalog.pg_last_wal_receive_lsn() AS received,
     pg_catalog.current_setting('wal_block_size') AS page_bytes,
     pg_catalog.pg_postmaster_start_time() AS started_at,
     pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000 AS now_ms,
@@ -356,12 +374,26 @@ async function look(
   connection: Connection,
   signal: AbortSignal,
 ): Promise<
-  { snapshot: Snapshot; lsn: Lsn; at: ReadAt; startedAt: string; signature: string | null }
+  {
+    listed: ListedSnapshot;
+    standby: boolean;
+    lsn: Lsn;
+    at: ReadAt;
+    startedAt: string;
+    signature: string | null;
+  }
 > {
   const [row] = rowsOf(await connection.query("EXECUTE look", { signal }));
-  const lsn = firstRecordAt(parseLsn(row!.lsn!), BigInt(row!.page_bytes!));
+  const told = parseLsn(row!.lsn!);
+  const received = row!.received == null ? null : parseLsn(row!.received);
+  const pageBytes = BigInt(row!.page_bytes!);
+  const standby = row!.standby === "t";
+  const lsn = standby
+    ? firstRecordBehind(told, received, pageBytes)
+    : firstRecordAt(told, pageBytes);
   return {
-    snapshot: parseSnapshot(row!.snapshot!),
+    listed: parseSnapshot(row!.snapshot!),
+    standby,
     lsn,
     at: { lsn: formatLsn(lsn), time: new Date(Math.round(Number(row!.now_ms))) },
     startedAt: row!.started_at!,

@@ -3,7 +3,6 @@ import { PgStreamError } from "../errors.ts";
 
 /**
  * Existing rows cannot be read, or their progress cannot be kept. Kinds of this room:
- * - `standby`: the server is in recovery
  * - `select-privilege`, `row-security`: the role may not read the table, or not all of its rows
  * - `lock-timeout`: somebody holds the table; retryable
  * - `table-missing`, `table-not-published`: the table was dropped, or is not in the publication

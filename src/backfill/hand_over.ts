@@ -8,6 +8,12 @@
  * written, and decoded, before snapshots see it) is handed out before the chunk too, and is newer than
  * it: rows that it touched are left out of the chunk. And what was handed out before S was taken has to
  * be shown by S, or S is taken again.
+ *
+ * A primary lists what S does not show. A standby cannot; but it streams nothing that it has not replayed, and
+ * shows all that it has. So what was handed out before S was taken is shown by S, and so is what commits before R,
+ * up to which it had replayed just before. Of what commits between R and L it is not known. It counts as not shown:
+ * if S does show it, the rows that are left out for it are those that it made, and were handed out with it. L is behind
+ * the record that is replayed while S is taken, which S may show, and before the next, which it cannot.
  */
 import type { ChangeEvent } from "../change.ts";
 import type { EventTable } from "../delivery/event_builder.ts";
@@ -15,7 +21,7 @@ import type { Frontier, TrackedTransaction } from "../delivery/frontier.ts";
 import type { HandOut } from "../delivery/hand_out.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
-import { isVisible, type Snapshot } from "./snapshot.ts";
+import { isVisible, shows, type Snapshot } from "./snapshot.ts";
 
 /** Keys that hidden transactions may touch before the chunk is read anew, when they are hidden no more. */
 const MOST_TOUCHED = 10_000;
@@ -77,7 +83,7 @@ export class Window {
     return !this.#emptied && (this.#touched.size === 0 || !this.#touched.has(key));
   }
 
-  /** A transaction that the snapshot does not show has changed the table. */
+  /** A transaction has changed the table that the snapshot does not show, as far as is known. */
   touch(event: ChangeEvent, { keyed }: EventTable): void {
     if (event.operation === "truncate") {
       this.#emptied = true;
@@ -105,7 +111,7 @@ export class HandOver implements HandOut {
   #transaction: TrackedTransaction | null = null;
   /** The table of the last event. */
   #named: { table: EventTable; name: string } | null = null;
-  /** The window's snapshot does not show the transaction at hand. */
+  /** The window's snapshot does not show the transaction at hand, or it is not known whether it does. */
   #hidden = false;
 
   /** @param frontier keeps back what is not to be confirmed before a key was read again */
@@ -140,7 +146,9 @@ export class HandOver implements HandOut {
    */
   open(name: TableName, snapshot: Snapshot, lsn: Lsn): Window | null {
     if (this.#pause === null) return null;
-    this.#unseen = this.#unseen.filter((xid) => !isVisible(snapshot, xid));
+    this.#unseen = "replayed" in snapshot
+      ? []
+      : this.#unseen.filter((xid) => !isVisible(snapshot, xid));
     if (this.#unseen.length > 0) return null;
     const window = new Window(formatTableName(name), snapshot, lsn);
     this.#windows.push(window);
@@ -217,12 +225,12 @@ export class HandOver implements HandOut {
     return window.closed;
   }
 
-  begin(transaction: TrackedTransaction, xid: number): void {
+  begin(transaction: TrackedTransaction, xid: number, commitLsn: Lsn): void {
     this.#transaction = transaction;
     if (this.#rereads.size === 0) return;
     this.#unseen.push(xid);
     const [window] = this.#windows;
-    this.#hidden = window !== undefined && !isVisible(window.snapshot, xid);
+    this.#hidden = window !== undefined && !shows(window.snapshot, xid, commitLsn);
   }
 
   event(event: ChangeEvent, table: EventTable): void {

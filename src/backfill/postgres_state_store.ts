@@ -214,6 +214,15 @@ function explainStateError(error: unknown, role: string): unknown {
   }
 }
 
+/** The error for a source that cannot keep the progress. */
+export function standbyKeepsNoState(): BackfillError {
+  return new BackfillError("The source is a standby: it cannot keep the progress of backfills", {
+    kind: "state-store",
+    hint: "Keep it elsewhere, by the option stateStore, for example in a file: " +
+      'stateStore: new FileStateStore("./pgstream-state.json").',
+  });
+}
+
 function readOnly(error: PostgresError): BackfillError {
   return new BackfillError(`Cannot write ${WHAT}: ${error.summary}`, {
     kind: "state-store",

@@ -1,13 +1,14 @@
 /** What an initial backfill needs on the server, made or checked before slot and publication are. */
 import { readPublication, unpublishedTables } from "../replication/publication.ts";
 import { readSlot } from "../replication/slot_state.ts";
+import { checkStandbyDecodes, readReplayedLsn } from "../replication/standby.ts";
 import { type CatalogTable, readTables } from "../replication/tables.ts";
 import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
 import { BackfillError } from "./errors.ts";
-import { prepareStateTable } from "./postgres_state_store.ts";
+import { prepareStateTable, standbyKeepsNoState } from "./postgres_state_store.ts";
 import type { Progress } from "./progress.ts";
 
 /** What is prepared. */
@@ -28,7 +29,8 @@ export interface PrepareOptions {
  * Makes the table of states where it is missing, and takes back what an earlier slot or publication has
  * handed out: what was changed while they were not there was missed.
  *
- * @throws {BackfillError} `select-privilege`: the role may not read a table; `state-store`: it may not make its own.
+ * @throws {BackfillError} `select-privilege`: the role may not read a table; `state-store`: it may not make its own, or
+ * the source is a standby; {ReplicationError} `standby`: it is one that does not decode.
  */
 export async function prepareBackfill(
   options: PrepareOptions,
@@ -37,6 +39,10 @@ export async function prepareBackfill(
   const { connector, slotName, publicationName, progress } = options;
   const connection = await connector.connect({ signal });
   try {
+    if (await readReplayedLsn(connection, signal) !== null) {
+      checkStandbyDecodes(connection);
+      if (options.stateTable) throw standbyKeepsNoState();
+    }
     const tables = await readTables(connection, options.tables, signal);
     if (options.reads) await checkReadable(connection, tables, connector.options.user, signal);
     if (progress === null) return;

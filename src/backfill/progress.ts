@@ -23,6 +23,8 @@ export interface TableProgress {
 export interface KnownServer {
   systemId: string;
   timeline: number;
+  /** Where it was a standby: when that was started, as it prints it. */
+  standbyStartedAt?: string;
 }
 
 /** What is stored, as JSON. */

@@ -118,7 +118,9 @@ export class RowFeed {
     const transaction = new TrackedTransaction(null);
     let rows = 0;
     const done = await this.#reader.readWhole(wanted, startedAt, signal, {
-      arrives: (window) => this.#arrives(window, signal),
+      arrives: (window) =>
+        // The open snapshot may keep a standby from replaying what brings the stream here.
+        this.#arrives(window, signal, "replayed" in window.snapshot ? CHUNK_MS : undefined),
       take: async (chunk) => {
         // Nothing tells a row that was handed out before from one that is handed out again.
         await this.#offer(job, chunk, transaction, chunk.first);
@@ -132,7 +134,7 @@ export class RowFeed {
   }
 
   /** Waits until the stream has come to the window. @returns false where it has to be opened anew. */
-  async #arrives(window: Window, signal: AbortSignal): Promise<boolean> {
+  async #arrives(window: Window, signal: AbortSignal, withinMs?: number): Promise<boolean> {
     const { ask, handOver } = this.#options;
     // A stream that is told to stop comes nowhere.
     const giveUp = () => handOver.abandon();
@@ -140,10 +142,12 @@ export class RowFeed {
     signal.addEventListener("abort", giveUp);
     ask();
     const asking = setInterval(ask, ASK_MS);
+    const late = withinMs === undefined ? undefined : setTimeout(giveUp, withinMs);
     try {
       return await window.arrived && !window.spoilt;
     } finally {
       clearInterval(asking);
+      clearTimeout(late);
       signal.removeEventListener("abort", giveUp);
     }
   }

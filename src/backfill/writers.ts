@@ -4,8 +4,10 @@
  * https://www.postgresql.org/docs/current/view-pg-locks.html
  */
 import { pause } from "../backoff.ts";
+import { readReplayedLsn } from "../replication/standby.ts";
 import type { Connection } from "../wire/connection.ts";
 import { partitionTreeSql } from "./partitions.ts";
+import { widen } from "./snapshot.ts";
 
 /** A transaction that holds a lock with which rows can be changed. */
 export interface Writer {
@@ -21,8 +23,8 @@ export interface Writer {
 export interface WaitForWritersOptions {
   /** Gives up: rejects with its reason. */
   signal: AbortSignal;
-  /** Told who is left, after `warnAfterMs` and then once a minute. */
-  onWaiting: (writers: readonly Writer[]) => void;
+  /** Told who is left, after `warnAfterMs` and then once a minute; null: a standby does not tell. */
+  onWaiting: (writers: readonly Writer[] | null) => void;
   /** Default: 10 000. */
   warnAfterMs?: number;
 }
@@ -31,6 +33,9 @@ export interface WaitForWritersOptions {
 // SHARE: VACUUM and CREATE INDEX take these, and change no row.
 const WRITING = "('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', " +
   "'AccessExclusiveLock')";
+// The oldest id that is in use, and the low 32 bits of the next one: nothing but an age tells that of a standby.
+const XIDS = `SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()),
+  (3 + pg_catalog.age('3'::pg_catalog.xid)::pg_catalog.int8 + 4294967296) % 4294967296`;
 const FIRST_POLL_MS = 5;
 const LAST_POLL_MS = 250;
 const WARN_EVERY_MS = 60_000;
@@ -72,8 +77,12 @@ export async function openWriters(
   }));
 }
 
+/** Who is left of those that are waited for; null: somebody, whom the server does not tell. */
+type Left = readonly Writer[] | null;
+
 /**
- * Waits until those that write to the table now are over; who begins meanwhile is not waited for.
+ * Waits until those that write to the table now are over; who begins meanwhile is not waited for. A standby knows
+ * its primary's transactions, and not where they write: there all that have written anything are waited for.
  *
  * @throws `signal.reason`; {PgStreamError} as queries do.
  */
@@ -82,17 +91,51 @@ export async function waitForWriters(
   oid: number,
   { signal, onWaiting, warnAfterMs = 10_000 }: WaitForWritersOptions,
 ): Promise<void> {
-  let left = await openWriters(connection, oid, signal);
-  const awaited = new Set(left.map((writer) => writer.virtualTransaction));
+  const onStandby = await readReplayedLsn(connection, signal) !== null;
+  const look = onStandby
+    ? await writersOfPrimary(connection, signal)
+    : await writersOfTable(connection, oid, signal);
+  let left = await look();
   let warnAt = performance.now() + warnAfterMs;
-  for (let pollMs = FIRST_POLL_MS; left.length > 0; pollMs = Math.min(pollMs * 2, LAST_POLL_MS)) {
+  for (let pollMs = FIRST_POLL_MS; !isOver(left); pollMs = Math.min(pollMs * 2, LAST_POLL_MS)) {
     await pause(pollMs, signal);
     signal.throwIfAborted();
-    const open = await openWriters(connection, oid, signal);
-    left = open.filter((writer) => awaited.has(writer.virtualTransaction));
-    if (left.length > 0 && performance.now() >= warnAt) {
+    left = await look();
+    if (!isOver(left) && performance.now() >= warnAt) {
       warnAt = performance.now() + WARN_EVERY_MS;
       onWaiting(left);
     }
   }
+}
+
+function isOver(left: Left): boolean {
+  return left?.length === 0;
+}
+
+async function writersOfTable(
+  connection: Connection,
+  oid: number,
+  signal: AbortSignal,
+): Promise<() => Promise<Left>> {
+  const now = await openWriters(connection, oid, signal);
+  const awaited = new Set(now.map((writer) => writer.virtualTransaction));
+  return async () => {
+    if (awaited.size === 0) return [];
+    const open = await openWriters(connection, oid, signal);
+    return open.filter((writer) => awaited.has(writer.virtualTransaction));
+  };
+}
+
+async function writersOfPrimary(
+  connection: Connection,
+  signal: AbortSignal,
+): Promise<() => Promise<Left>> {
+  const ask = async () => {
+    const { rows } = await connection.query(XIDS, { signal });
+    const oldest = BigInt(rows[0]![0]!);
+    return { oldest, next: widen(Number(rows[0]![1]), oldest) };
+  };
+  // Each that has written is in the WAL under an id below this one.
+  const { next } = await ask();
+  return async () => (await ask()).oldest >= next ? [] : null;
 }

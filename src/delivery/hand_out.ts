@@ -11,8 +11,8 @@ export interface HandOut {
    * before asking again.
    */
   gate(commitLsn: Lsn): Promise<void> | null;
-  /** The transaction's events follow. */
-  begin(transaction: TrackedTransaction, xid: number): void;
+  /** The transaction's events follow. @param commitLsn where its commit record begins */
+  begin(transaction: TrackedTransaction, xid: number, commitLsn: Lsn): void;
   /** An event of it was queued. */
   event(event: ChangeEvent, table: EventTable): void;
   /** Every transaction before this position was handed out. */

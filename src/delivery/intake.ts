@@ -163,7 +163,7 @@ export class Intake {
             tracked: this.#frontier.begin(commitTimeMs),
           };
         }
-        this.#handOut?.begin(this.#last.tracked, message.xid);
+        this.#handOut?.begin(this.#last.tracked, message.xid, message.finalLsn);
         break;
       }
       case "insert":

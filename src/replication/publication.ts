@@ -237,21 +237,40 @@ function privilegeHint(
 
 async function create(
   connection: Connection,
-  { publicationName, slotName }: PublicationUse,
+  use: PublicationUse,
   tables: readonly CatalogTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
+  await connection.query(createPublicationSql(use, tables, connection.serverVersion), { signal });
+  return { publication: "created", added: tables.map(formatTableName), removed: [], warnings: [] };
+}
+
+/** The statements that make a publication of the tables, which the slot owns. */
+export function createPublicationSql(
+  { publicationName, slotName }: PublicationUse,
+  tables: readonly CatalogTable[],
+  serverVersion: number,
+): string {
   const publication = quoteIdentifier(publicationName);
   // Without it, changes of partitions would come under names that nobody watches.
-  const viaRoot = tables.some((table) => table.partitioned) &&
-    connection.serverVersion >= 130000;
-  await connection.query(
-    `CREATE PUBLICATION ${publication} FOR TABLE ${listTables(tables)}` +
-      `${viaRoot ? " WITH (publish_via_partition_root = true)" : ""}; ` +
-      `COMMENT ON PUBLICATION ${publication} IS ${quoteLiteral(ownershipComment(slotName))}`,
-    { signal },
+  const viaRoot = tables.some((table) => table.partitioned) && serverVersion >= 130000;
+  return `CREATE PUBLICATION ${publication} FOR TABLE ${listTables(tables)}` +
+    `${viaRoot ? " WITH (publish_via_partition_root = true)" : ""}; ` +
+    `COMMENT ON PUBLICATION ${publication} IS ${quoteLiteral(ownershipComment(slotName))}`;
+}
+
+/** What follows ALTER PUBLICATION and its name, where it is to carry these tables too. */
+export function addTablesSql(tables: readonly CatalogTable[]): string {
+  return `ADD TABLE ${listTables(tables)}`;
+}
+
+/** Warns of operations that no event will tell of. */
+export function notPublishedWarnings(publicationName: string, existing: Publication): string[] {
+  return existing.unpublished.map((operation) =>
+    `Publication "${publicationName}" does not publish ${operation}: no such event will come. ` +
+    `Run: ALTER PUBLICATION ${quoteIdentifier(publicationName)} ` +
+    "SET (publish = 'insert, update, delete, truncate');"
   );
-  return { publication: "created", added: tables.map(formatTableName), removed: [], warnings: [] };
 }
 
 async function alter(
@@ -272,7 +291,7 @@ async function alter(
   const viaRoot = tables.some((table) => table.partitioned) && !existing.viaPartitionRoot;
 
   const statements = [];
-  if (added.length > 0) statements.push(`ADD TABLE ${listTables(added)}`);
+  if (added.length > 0) statements.push(addTablesSql(added));
   const removed = owned && slotActivePid === null ? unwanted : [];
   if (removed.length > 0) statements.push(`DROP TABLE ${listTables(removed)}`);
   if (viaRoot) statements.push("SET (publish_via_partition_root = true)");
@@ -299,10 +318,7 @@ async function alter(
       ...removed.length < unwanted.length
         ? [leftAlone(publicationName, unwanted, owned ? slotActivePid : null)]
         : [],
-      ...existing.unpublished.map((operation) =>
-        `Publication "${publicationName}" does not publish ${operation}: no such event will come. ` +
-        `Run: ALTER PUBLICATION ${publication} SET (publish = 'insert, update, delete, truncate');`
-      ),
+      ...notPublishedWarnings(publicationName, existing),
     ],
   };
 }

@@ -23,7 +23,7 @@ import { readSlot } from "./slot_state.ts";
 import { checkSlotName } from "./slot.ts";
 import { connectForReplication } from "./connect.ts";
 import {
-  beyondServer,
+  checkReached,
   publicationMissing,
   refuseSkippedPublication,
   startReplication,
@@ -104,7 +104,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   /**
    * Connects and starts the stream.
    *
-   * @throws {SlotError} of kind `slot-missing`, `slot-in-use`, `slot-lost`, `lsn-beyond-server`;
+   * @throws {SlotError} of kind `slot-missing`, `slot-in-use`, `slot-lost`, `lsn-beyond-server`, `standby-behind`;
    * `PublicationError` of kind `publication-missing`; `PostgresError` for the rest of what the server
    * refuses.
    */
@@ -381,20 +381,4 @@ function toLsn(lsn: Lsn | string): Lsn {
       cause,
     });
   }
-}
-
-/** @throws {SlotError} of kind `lsn-beyond-server`. */
-async function checkReached(
-  connection: Connection,
-  { slotName, lsn, identity, signal }: {
-    slotName: string;
-    lsn: Lsn;
-    identity: SystemIdentity;
-    signal: AbortSignal | undefined;
-  },
-): Promise<void> {
-  if (lsn <= identity.walLsn) return;
-  // A slot that was made, or confirmed by another session, since that answer may be beyond it.
-  const { walLsn } = await identifySystem(connection, signal);
-  if (lsn > walLsn) throw beyondServer(slotName, lsn, walLsn);
 }

@@ -52,14 +52,19 @@ export async function ensureSlot(
   connection: Connection,
   slotName: string,
   database: string,
-  { timeoutMs, signal, failover = false }: Omit<SlotCreation, "temporary">,
+  { timeoutMs, signal, failover = false, logger }: Omit<SlotCreation, "temporary">,
 ): Promise<boolean> {
-  if (failover) checkFailoverSupported(connection, slotName);
+  if (failover) await checkFailoverSupported(connection, slotName, signal);
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     const slot = await readSlot(connection, slotName, signal);
     if (slot === null) {
-      const created = await createSlot(connection, slotName, { timeoutMs, signal, failover });
+      const created = await createSlot(connection, slotName, {
+        timeoutMs,
+        signal,
+        failover,
+        logger,
+      });
       if (created !== null) return true;
     } else if (slot.creating && performance.now() < deadline) {
       await pause(CREATION_POLL_MS, signal ?? NEVER);
@@ -112,7 +117,7 @@ export async function recreateSlot(
   options: Omit<SlotCreation, "temporary">,
 ): Promise<Lsn> {
   const { signal, failover } = options;
-  if (failover) checkFailoverSupported(connection, slotName);
+  if (failover) await checkFailoverSupported(connection, slotName, signal);
   const old = await readSlot(connection, slotName, signal);
   if (old !== null && !old.creating) {
     checkSlotKind(slotName, old, database);

@@ -3,6 +3,7 @@ import type { Connection } from "../wire/connection.ts";
 import { quoteLiteral } from "../wire/quote.ts";
 import { SlotError } from "./errors.ts";
 import type { Slot } from "./slot_state.ts";
+import { readReplayedLsn } from "./standby.ts";
 
 /** The output plugin that streams of ours decode. */
 export const OUTPUT_PLUGIN = "pgoutput";
@@ -82,11 +83,24 @@ export function checkNotLost(slotName: string, slot: Slot, cause?: unknown): voi
       slotName,
       hint: "Drop it, run setup() again, and rebuild what it kept in step: " +
         `SELECT pg_drop_replication_slot(${quoteLiteral(slotName)}); ` +
-        "Look at max_slot_wal_keep_size and idle_replication_slot_timeout.",
+        (PREVENTIONS[slot.invalidated] ??
+          "Look at max_slot_wal_keep_size and idle_replication_slot_timeout."),
       cause,
     },
   );
 }
+
+const KEEP_ROWS =
+  "That it does not happen again, set hot_standby_feedback = on on this standby, and " +
+  "primary_slot_name to a physical slot of the primary.";
+
+/** What a slot on a standby is invalidated for: the first is all that 16 tells. */
+const PREVENTIONS: Readonly<Record<string, string>> = {
+  conflict: `${KEEP_ROWS} Or the primary's wal_level was changed: it has to be logical.`,
+  rows_removed: KEEP_ROWS,
+  wal_level_insufficient:
+    "That it does not happen again, leave the primary's wal_level at logical.",
+};
 
 /** The error for a name that a temporary slot cannot have, since `slot` has it; null: it has just gone. */
 export function slotNameTaken(slotName: string, slot: Slot | null): SlotError {
@@ -114,8 +128,24 @@ function heldAsTemporary(slotName: string, slot: Slot | null): SlotError {
  *
  * @throws {SlotError} of kind `failover-unsupported`.
  */
-export function checkFailoverSupported(connection: Connection, slotName: string): void {
-  if (connection.serverVersion >= 170000) return;
+export async function checkFailoverSupported(
+  connection: Connection,
+  slotName: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (connection.serverVersion >= 170000) {
+    if (await readReplayedLsn(connection, signal) === null) return;
+    throw new SlotError(
+      `Slot "${slotName}" cannot be one that other servers keep: this server is a standby`,
+      {
+        kind: "failover-unsupported",
+        slotName,
+        hint:
+          "Leave failover out: a slot that is made on a standby outlives the promotion of that " +
+          "standby. Or connect to the primary.",
+      },
+    );
+  }
   const version = connection.parameters.get("server_version") ?? "of unknown version";
   throw new SlotError(
     `Slot "${slotName}" cannot survive a failover: the server is PostgreSQL ${version}`,

@@ -2,13 +2,20 @@
  * Making a slot, which takes as long as the transactions of others that are writing at that moment.
  * https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
  */
+import { type Logger, silentLogger } from "../logger.ts";
 import { type Lsn, parseLsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteLiteral } from "../wire/quote.ts";
-import { SlotError } from "./errors.ts";
+import { ReplicationError, SlotError } from "./errors.ts";
 import { rowsOf } from "./server.ts";
 import { OUTPUT_PLUGIN } from "./slot_check.ts";
+import { readReplayedLsn } from "./standby.ts";
+
+/** When to say what a slot on a standby waits for, and how often. */
+const FIRST_WORD_MS = 1000;
+const NEXT_WORD_MS = 10_000;
+const LOG_SNAPSHOT = "SELECT pg_log_standby_snapshot();";
 
 /** Which kind of slot is made, and how long that may take. */
 export interface SlotCreation {
@@ -19,20 +26,26 @@ export interface SlotCreation {
   temporary?: boolean | undefined;
   /** Kept on standbys too; 17+. Default: false. */
   failover?: boolean | undefined;
+  /** Is told what a slot on a standby waits for. Default: nobody. */
+  logger?: Logger | undefined;
 }
 
 /**
  * Creates the slot. The server waits for every transaction that is writing at that moment, so this
- * gives up after `timeoutMs` and names them.
+ * gives up after `timeoutMs` and names them. A standby waits until its primary logs which transactions run there,
+ * which an idle one does not do by itself.
  *
  * @returns its position; null where there is a slot of the name already, or one is being made
- * @throws {SlotError} of kind `slot-creation-blocked` or `slots-exhausted`.
+ * @throws {SlotError} of kind `slot-creation-blocked` or `slots-exhausted`; {ReplicationError} of kind `wal-level`
+ * where that of a standby's primary is not enough.
  */
 export async function createSlot(
   connection: Connection,
   slotName: string,
-  { timeoutMs, signal, temporary = false, failover = false }: SlotCreation,
+  { timeoutMs, signal, temporary = false, failover = false, logger = silentLogger }: SlotCreation,
 ): Promise<Lsn | null> {
+  const standby = await readReplayedLsn(connection, signal) !== null;
+  const stopSaying = standby ? saySlotWaits(slotName, logger) : () => {};
   // Each argument only where it is wanted: the oldest servers know of the first alone.
   const kind = `${temporary ? ", temporary => true" : ""}${failover ? ", failover => true" : ""}`;
   try {
@@ -49,7 +62,21 @@ export async function createSlot(
   } catch (error) {
     if (!(error instanceof PostgresError)) throw error;
     if (error.code === "42710") return null;
-    if (error.code === "57014") throw await creationBlocked(connection, slotName, timeoutMs, error);
+    if (error.code === "57014") {
+      throw standby
+        ? primarySilent(slotName, timeoutMs, error)
+        : await creationBlocked(connection, slotName, timeoutMs, error);
+    }
+    if (error.code === "55000" && standby) {
+      throw new ReplicationError(
+        `Cannot create slot "${slotName}" on this standby: ${error.summary}`,
+        {
+          kind: "wal-level",
+          hint: "Run on the primary: ALTER SYSTEM SET wal_level = 'logical'; and restart it.",
+          cause: error,
+        },
+      );
+    }
     if (error.code === "53400") {
       throw new SlotError(`Cannot create slot "${slotName}": all slots are in use`, {
         kind: "slots-exhausted",
@@ -61,8 +88,39 @@ export async function createSlot(
     }
     throw error;
   } finally {
+    stopSaying();
     if (!connection.closed) await connection.query("RESET statement_timeout");
   }
+}
+
+/** @returns what ends it */
+function saySlotWaits(slotName: string, logger: Logger): () => void {
+  const began = performance.now();
+  let timer: ReturnType<typeof setTimeout>;
+  const say = () => {
+    const seconds = Math.round((performance.now() - began) / 1000);
+    logger.warn(
+      `Slot "${slotName}" is not made yet, after ${seconds} s: this standby waits until its primary logs ` +
+        `which transactions run there. To make that quick, run on the primary: ${LOG_SNAPSHOT}`,
+    );
+    timer = setTimeout(say, NEXT_WORD_MS);
+  };
+  timer = setTimeout(say, FIRST_WORD_MS);
+  return () => clearTimeout(timer);
+}
+
+function primarySilent(slotName: string, timeoutMs: number, cause: PostgresError): SlotError {
+  return new SlotError(
+    `Cannot create slot "${slotName}" within ${timeoutMs} ms: this standby waits until its primary logs ` +
+      "which transactions run there, and until those that write are over",
+    {
+      kind: "slot-creation-blocked",
+      slotName,
+      retryable: true,
+      hint: `Run setup() again, and meanwhile on the primary: ${LOG_SNAPSHOT}`,
+      cause,
+    },
+  );
 }
 
 async function creationBlocked(

@@ -16,6 +16,7 @@ import { checkServer, currentDatabase } from "./server.ts";
 import { checkSlotName, dropSlot, ensureSlot } from "./slot.ts";
 import { checkFailoverSupported, checkSlot, checkSlotKind, slotNameTaken } from "./slot_check.ts";
 import { readSlot, type Slot } from "./slot_state.ts";
+import { checkPublicationOnStandby, checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
 import { checkReplicaIdentity, parseWatchedName, readTables } from "./tables.ts";
 
 /** How a `SlotManager` finds the server, and what it manages. */
@@ -27,8 +28,8 @@ export interface SlotManagerOptions extends ConnectorOptions {
   /** Tables to publish, `table` or `schema.table`, literal. */
   tables?: readonly string[];
   /**
-   * How long to wait for open writing transactions when the slot is created. Milliseconds, default
-   * 60,000; `Infinity`: as long as they take.
+   * How long to wait for open writing transactions when the slot is created, and on a standby for its primary to
+   * log them. Milliseconds, default 60,000; `Infinity`: as long as they take.
    */
   createTimeoutMs?: number;
   /** Standbys keep a copy of the slot, so that it survives a failover. Needs 17 or later. Default: false. */
@@ -113,7 +114,8 @@ export class SlotManager {
 
   /**
    * Brings publication and slot to what is wanted. Idempotent: a second run changes nothing, and
-   * needs no right to create.
+   * needs no right to create. On a standby (16+) only the slot is made, which waits for a word of the primary's:
+   * see the log. What has to be made on the primary is an error that says how.
    *
    * @throws {ReplicationError} saying what is not as it must be and what to run; nothing was changed
    * by then, but where the slot alone could not be made.
@@ -129,31 +131,32 @@ export class SlotManager {
     const connection = await this.#connect(signal);
     try {
       await checkServer(connection, signal);
-      if (this.#failover) checkFailoverSupported(connection, this.#slotName);
+      const standby = await readReplayedLsn(connection, signal) !== null;
+      if (standby) checkStandbyDecodes(connection);
+      if (this.#failover) await checkFailoverSupported(connection, this.#slotName, signal);
       const tables = await readTables(connection, names, signal);
       const publication = await readPublication(connection, this.#publicationName, signal);
       const publishesGenerated = connection.serverVersion < 180000 ||
         publication?.generatedColumns === true;
-      const warnings = checkReplicaIdentity(tables, { publishesGenerated });
+      const warnings = checkReplicaIdentity(tables, { publishesGenerated, standby });
       const database = await currentDatabase(connection, signal);
       const check = this.#temporary ? checkNameFree : checkSlot;
       const slot = await this.#checkedSlot(connection, database, check, signal);
       // The publication first: up to PostgreSQL 17 a slot that decodes WAL from before its
       // publication fails for good, and 18 skips those rows.
-      const change = await reconcilePublication(
-        connection,
-        {
-          publicationName: this.#publicationName,
-          slotName: this.#slotName,
-          slotActivePid: slot?.activePid ?? null,
-        },
-        tables,
-        signal,
-      );
+      const use = {
+        publicationName: this.#publicationName,
+        slotName: this.#slotName,
+        slotActivePid: slot?.activePid ?? null,
+      };
+      const change = standby
+        ? checkPublicationOnStandby(connection, use, publication, tables)
+        : await reconcilePublication(connection, use, tables, signal);
       const created = !this.#temporary && await ensureSlot(connection, this.#slotName, database, {
         timeoutMs: this.#createTimeoutMs,
         signal,
         failover: this.#failover,
+        logger: this.#connector.logger,
       });
       if (slot !== null && !this.#temporary && change.publication === "created") {
         warnings.push(
@@ -187,7 +190,8 @@ export class SlotManager {
   }
 
   /**
-   * Drops the slot, then the publication where this slot owns it. What is not there is no error.
+   * Drops the slot, then the publication where this slot owns it. What is not there is no error. On a standby the
+   * publication stays, and a warning says so.
    *
    * @throws {SlotError} of kind `slot-in-use` while a walsender holds the slot; `slot-plugin` or
    * `slot-database` where the slot is not one of ours.
@@ -237,6 +241,13 @@ export class SlotManager {
       return;
     }
     const name = quoteIdentifier(this.#publicationName);
+    if (await readReplayedLsn(connection, signal) !== null) {
+      this.#connector.logger.warn(
+        `Publication "${this.#publicationName}" stays: this server is a standby. ` +
+          `Run on the primary: DROP PUBLICATION ${name};`,
+      );
+      return;
+    }
     try {
       await connection.query(`DROP PUBLICATION IF EXISTS ${name}`, { signal });
     } catch (error) {

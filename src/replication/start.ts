@@ -1,4 +1,5 @@
 /** What a stream finds on the server before it starts. */
+import type { Logger } from "../logger.ts";
 import type { Lsn } from "../lsn.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
@@ -9,6 +10,7 @@ import { slotMissing } from "./slot.ts";
 import { checkSlot, slotNameTaken } from "./slot_check.ts";
 import { createSlot } from "./slot_creation.ts";
 import { readSlot, type Slot } from "./slot_state.ts";
+import { checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
 import { type CatalogTable, readTables } from "./tables.ts";
 
 /** How long a temporary slot may wait for open writing transactions. */
@@ -24,6 +26,8 @@ export interface StartOptions {
   temporary?: boolean | undefined;
   /** How long a temporary slot may wait for open writing transactions. Default: 60,000. */
   createTimeoutMs?: number | undefined;
+  /** Is told what a temporary slot waits for on a standby. Default: nobody. */
+  logger?: Logger | undefined;
 }
 
 /** Where a stream goes on, and what it watches. */
@@ -36,6 +40,8 @@ export interface StreamStart {
   failover: boolean;
   /** When the server was started, as it prints it: what other connections know it by. */
   startedAt: string;
+  /** How far a standby has come, which can be streamed from it; null on a server that is none. */
+  replayedLsn: Lsn | null;
 }
 
 /**
@@ -45,26 +51,30 @@ export interface StreamStart {
  * @param connection the one that is to stream; it is left open
  * @throws {SlotError} `slot-missing` and those of `checkSlot`; of a temporary slot `slot-exists`, `slot-in-use` and
  * those of `createSlot`; {PublicationError} `publication-missing`, `table-not-published`,
- * `publication-partition-root`; {ReplicationError} `table-missing`.
+ * `publication-partition-root`; {ReplicationError} `table-missing`, `standby`.
  */
 export async function readStart(
   connection: Connection,
   options: StartOptions,
   signal: AbortSignal,
 ): Promise<StreamStart> {
-  const { slotName, temporary = false } = options;
+  const { slotName, temporary = false, logger } = options;
+  const replayedLsn = await readReplayedLsn(connection, signal);
+  if (replayedLsn !== null) checkStandbyDecodes(connection);
   const slot = temporary ? null : await checkedSlot(connection, slotName, signal);
   const tables = await publishedTables(connection, options, signal);
   const startedAt = await serverStartedAt(connection, signal);
   if (slot !== null) {
-    return { tables, confirmedLsn: slot.confirmedFlushLsn!, failover: slot.failover, startedAt };
+    const { confirmedFlushLsn, failover } = slot;
+    return { tables, confirmedLsn: confirmedFlushLsn!, failover, startedAt, replayedLsn };
   }
   const { createTimeoutMs: timeoutMs = CREATE_TIMEOUT_MS } = options;
-  const confirmedLsn = await createSlot(connection, slotName, { timeoutMs, signal, temporary });
+  const creation = { timeoutMs, signal, temporary, logger };
+  const confirmedLsn = await createSlot(connection, slotName, creation);
   if (confirmedLsn === null) {
     throw slotNameTaken(slotName, await readSlot(connection, slotName, signal));
   }
-  return { tables, confirmedLsn, failover: false, startedAt };
+  return { tables, confirmedLsn, failover: false, startedAt, replayedLsn };
 }
 
 async function checkedSlot(

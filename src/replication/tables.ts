@@ -222,17 +222,23 @@ async function tableMissing(
  *
  * @param options.publishesGenerated what makes a generated column no trouble under FULL: before
  * PostgreSQL 18 it is none, since then the publication may carry it
+ * @param options.standby what is to be run is to be run elsewhere. Default: false
  * @returns warnings about what works, though not as one might think
  * @throws {ReplicationError} of kind `replica-identity`, with the statement to run.
  */
 export function checkReplicaIdentity(
   tables: readonly CatalogTable[],
-  { publishesGenerated }: { publishesGenerated: boolean },
+  { publishesGenerated, standby = false }: { publishesGenerated: boolean; standby?: boolean },
 ): string[] {
   const warnings: string[] = [];
   for (const table of tables) {
     const trouble = identityTrouble(table, publishesGenerated);
-    if (trouble !== null) throw trouble;
+    if (trouble !== null) {
+      throw new ReplicationError(trouble.message, {
+        kind: "replica-identity",
+        hint: standby ? `On the primary: ${trouble.hint}` : trouble.hint,
+      });
+    }
     const name = formatTableName(table);
     const uncovered = table.primaryKey.filter((column) => !table.identityIndex.includes(column));
     if (table.replicaIdentity === "index" && uncovered.length > 0) {
@@ -251,10 +257,9 @@ export function checkReplicaIdentity(
 function identityTrouble(
   table: CatalogTable,
   publishesGenerated: boolean,
-): ReplicationError | null {
+): { message: string; hint: string } | null {
   const name = formatTableName(table);
-  const fail = (message: string, hint: string) =>
-    new ReplicationError(message, { kind: "replica-identity", hint });
+  const fail = (message: string, hint: string) => ({ message, hint });
   const broken = "its UPDATE and DELETE would fail once it is published";
   switch (table.replicaIdentity) {
     case "default":

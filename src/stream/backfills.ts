@@ -64,6 +64,7 @@ export class Backfills {
       initial: backfill === "initial",
       progress: this.#progress(),
       lasting: this.#store !== null,
+      inSource: this.#own !== null,
       // Two of them: one that is handed out, one that is read ahead.
       limits: {
         maxRows: Math.max(1, Math.floor(backfillChunk.maxRows / 2)),

@@ -37,7 +37,7 @@ export interface PgStreamOptions {
   backfill?: "initial" | "never";
   /**
    * Where the progress of an initial backfill is kept. Default: the table `pgstream.state` of the source
-   * database, which `setup()` makes. Closed by whoever made it.
+   * database, which `setup()` makes; a standby as the source has none. Closed by whoever made it.
    */
   stateStore?: StateStore;
   /**

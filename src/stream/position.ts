@@ -5,7 +5,10 @@ import { SlotError } from "../replication/errors.ts";
 import type { SystemIdentity } from "../replication/server.ts";
 
 /** Which server it was. A position means nothing on another one, nor on another timeline. */
-export type KnownSystem = Pick<SystemIdentity, "systemId" | "timeline">;
+export interface KnownSystem extends Pick<SystemIdentity, "systemId" | "timeline"> {
+  /** Where it was a standby: when that was started. */
+  standbyStartedAt?: string;
+}
 
 /** What a new connection found. */
 export interface Found {
@@ -15,6 +18,8 @@ export interface Found {
   confirmedLsn: Lsn;
   /** True where the slot is kept on standbys too, and so outlives a fail-over. */
   failover: boolean;
+  /** How far a standby has come; null, or left out, of any other server. */
+  replayedLsn?: Lsn | null;
 }
 
 /** Where to start. */
@@ -40,7 +45,7 @@ export function continueAt(
   frontier: Frontier | null,
   shared: boolean,
 ): Continuation {
-  const { slotName, identity, confirmedLsn, failover } = found;
+  const { slotName, identity, confirmedLsn, failover, replayedLsn = null } = found;
   if (known !== null && known.systemId !== identity.systemId) {
     throw lost(
       slotName,
@@ -72,7 +77,8 @@ export function continueAt(
         `${formatLsn(frontier.confirmed)}: it was made anew, advanced, or used by another consumer`,
     );
   }
-  if (frontier.confirmed > identity.walLsn) {
+  // A standby may be behind, and comes there.
+  if (frontier.confirmed > identity.walLsn && replayedLsn === null) {
     throw lost(
       slotName,
       "lsn-beyond-server",

@@ -13,6 +13,7 @@ import type { Backend } from "../replication/liveness.ts";
 import { currentDatabase, type SystemIdentity } from "../replication/server.ts";
 import { recreateSlot, waitForSlot } from "../replication/slot.ts";
 import type { StreamStart } from "../replication/start.ts";
+import type { Connection } from "../wire/connection.ts";
 import { messageOf } from "./errors.ts";
 import type { Gap } from "./options.ts";
 import type { Patience } from "./patience.ts";
@@ -24,6 +25,7 @@ import {
   type KnownSystem,
   temporaryLost,
 } from "./position.ts";
+import { commonHistory, promoted } from "./promotion.ts";
 import type { RunOptions } from "./run_options.ts";
 import type { Pipeline, SessionOptions } from "./session.ts";
 import type { OpenSession } from "./source.ts";
@@ -49,6 +51,8 @@ interface Arrival extends Continuation {
   start: StreamStart;
   /** Changes were missed. */
   gap: SlotError | null;
+  /** What was read up to here happened on this timeline, too; null: all of it. */
+  validUntil: Lsn | null;
 }
 
 /** Runs once. */
@@ -164,7 +168,12 @@ export class StreamRun {
     for (;;) {
       const session = await this.#connect(signal);
       if (session === null) return;
-      await this.#arrive();
+      try {
+        await this.#arrive();
+      } catch (error) {
+        await session.discard();
+        throw error;
+      }
       // Not before: what is handled until then may be a position of another server.
       this.#session = session;
       if (this.#streamed) onReconnect();
@@ -175,6 +184,8 @@ export class StreamRun {
       session.confirm();
       const before = intake.commitLsn;
       const began = performance.now();
+      const over = new AbortController();
+      this.#watchPromotion(over.signal).catch((error) => session.break(error));
       try {
         return await session.follow(signal);
       } catch (error) {
@@ -194,6 +205,8 @@ export class StreamRun {
         await session.discard();
         this.#dropSession();
         await this.#backOff(error, signal);
+      } finally {
+        over.abort();
       }
     }
   }
@@ -276,7 +289,7 @@ export class StreamRun {
       const connection = await connectForReplication(connector, { signal });
       try {
         const database = await currentDatabase(connection, signal);
-        const options = { timeoutMs: RECREATE_MS, signal, failover };
+        const options = { timeoutMs: RECREATE_MS, signal, failover, logger: connector.logger };
         return await recreateSlot(connection, slotName, database, options);
       } finally {
         await connection.close();
@@ -327,12 +340,18 @@ export class StreamRun {
       mostUnanswered: MOST_UNANSWERED * 2 ** this.#silences,
       catchUp: this.#options.catchUp,
       target: () => this.#backfill.idle ? this.#target : null,
-      goOn: (start, identity, backend) => this.#goOn(start, identity, backend),
+      goOn: (start, identity, backend, connection) =>
+        this.#goOn(start, identity, backend, connection),
     };
   }
 
   /** Decides where to start. Nothing is done about it yet: another session may hold the slot. */
-  #goOn(start: StreamStart, identity: SystemIdentity, backend: Backend): Lsn {
+  async #goOn(
+    start: StreamStart,
+    identity: SystemIdentity,
+    backend: Backend,
+    connection: Connection | null,
+  ): Promise<Lsn> {
     const { slotName, temporary, onSlotLost, whenSlotInUse, own } = this.#options;
     // Now, and not when it streams: the connection may be lost on the answer, and the slot held by then.
     own.push(backend);
@@ -340,18 +359,31 @@ export class StreamRun {
     const behindGap = (gap: SlotError): Lsn => {
       if (onSlotLost === "error") throw gap;
       const startLsn = start.confirmedLsn;
-      this.#arrival = { startLsn, queued: "finish", system: identity, start, gap };
+      const validUntil = startLsn;
+      this.#arrival = { startLsn, queued: "finish", system: identity, start, gap, validUntil };
       return start.confirmedLsn;
     };
     if (temporary && this.#positioned) return behindGap(temporaryLost(slotName));
+    let known = this.#known;
+    let validUntil: Lsn | null = start.confirmedLsn;
+    const promoted = known?.standbyStartedAt !== undefined && known.timeline !== identity.timeline;
+    if (connection !== null && known !== null && promoted) {
+      const position = this.#positioned ? this.#receivedLsn : start.confirmedLsn;
+      const found = { identity, startedAt: start.startedAt, position };
+      const common = await commonHistory(connection, known, found);
+      if (common !== undefined) {
+        known = { ...known, timeline: identity.timeline };
+        validUntil = common;
+      }
+    }
     try {
       const continuation = continueAt(
         { slotName, identity, ...start },
-        this.#known,
+        known,
         this.#positioned ? this.#pipeline.frontier : null,
         whenSlotInUse === "wait",
       );
-      this.#arrival = { ...continuation, system: identity, start, gap: null };
+      this.#arrival = { ...continuation, system: identity, start, gap: null, validUntil };
       return continuation.startLsn;
     } catch (error) {
       // The slot is sound, whoever moved it: it needs not be made anew.
@@ -364,7 +396,7 @@ export class StreamRun {
   async #arrive(): Promise<void> {
     const { frontier, intake, queue } = this.#pipeline;
     const { connector, slotName, catchUp } = this.#options;
-    const { startLsn, queued, system, start, gap } = this.#arrival!;
+    const { startLsn, queued, system, start, gap, validUntil } = this.#arrival!;
     if (gap !== null) await this.#gap(gap, startLsn);
     if (queued === "drop") {
       connector.logger.warn(
@@ -382,9 +414,21 @@ export class StreamRun {
       this.#confirmedLsn = startLsn;
     }
     this.#positioned = true;
-    this.#known = { systemId: system.systemId, timeline: system.timeline };
-    if (catchUp) this.#target ??= system.walLsn;
-    await this.#backfill.arrived({ ...system, ...start });
+    const standby = start.replayedLsn === null ? {} : { standbyStartedAt: start.startedAt };
+    this.#known = { systemId: system.systemId, timeline: system.timeline, ...standby };
+    // What a standby has received and not replayed yet, nobody sees there.
+    if (catchUp) this.#target ??= start.replayedLsn ?? system.walLsn;
+    await this.#backfill.arrived({ ...start, known: this.#known, validUntil });
+  }
+
+  /** The stream goes on when its standby is promoted: who connects later finds another timeline. */
+  async #watchPromotion(signal: AbortSignal): Promise<void> {
+    const known = this.#known!;
+    if (known.standbyStartedAt === undefined) return;
+    const timeline = await promoted(this.#options.connector, known.standbyStartedAt, signal);
+    if (timeline === null) return;
+    this.#known = { systemId: known.systemId, timeline };
+    await this.#backfill.promoted(this.#known);
   }
 
   /** Keeps what is to be known of a connection beyond its end. */

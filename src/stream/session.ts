@@ -12,6 +12,7 @@ import { ReplicationStream } from "../replication/replication_stream.ts";
 import type { SystemIdentity } from "../replication/server.ts";
 import { readStart, type StreamStart } from "../replication/start.ts";
 import type { TableName } from "../table_name.ts";
+import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { Inbox } from "./inbox.ts";
 import { Patience } from "./patience.ts";
@@ -47,8 +48,13 @@ export interface SessionOptions extends Pipeline {
   maxQueueBytes: number;
   /** Status updates in a row that the server may leave without an answer before it is looked at. */
   mostUnanswered: number;
-  /** Decides where to start. */
-  goOn: (start: StreamStart, identity: SystemIdentity, backend: Backend) => Lsn;
+  /** Decides where to start. The connection is null where there is no server to ask. */
+  goOn: (
+    start: StreamStart,
+    identity: SystemIdentity,
+    backend: Backend,
+    connection: Connection | null,
+  ) => Promise<Lsn>;
   /** True where it is to stop reading at a position. */
   catchUp: boolean;
   /** That position, once it is known. */
@@ -104,8 +110,8 @@ export class Session {
         publicationName,
         signal,
         prepare: async (connection, identity, backend) => {
-          start = await readStart(connection, options, signal);
-          return options.goOn(start, identity, backend);
+          start = await readStart(connection, { ...options, logger: connector.logger }, signal);
+          return await options.goOn(start, identity, backend, connection);
         },
         onUnanswered: (requests) => {
           if (opened.session !== undefined) void opened.session.#look(requests);

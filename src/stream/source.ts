@@ -14,6 +14,7 @@ export type OpenSession = Pick<
   | "confirm"
   | "follow"
   | "close"
+  | "break"
   | "discard"
 >;
 

@@ -41,9 +41,10 @@ export class TestSession implements OpenSession {
     const { confirmedLsn, endLsn: walLsn } = wal;
     const tables = options.tables.map(catalogTable);
     const startLsn = await options.goOn(
-      { tables, confirmedLsn, failover: false, startedAt: STARTED_AT },
+      { tables, confirmedLsn, failover: false, startedAt: STARTED_AT, replayedLsn: null },
       { systemId: SYSTEM_ID, timeline: 1, walLsn, database: "test" },
       { processId: 1, startedAt: STARTED_AT },
+      null,
     );
     return new TestSession(wal, options, startLsn);
   }
@@ -85,6 +86,10 @@ export class TestSession implements OpenSession {
   close(): Promise<void> {
     this.confirm();
     return Promise.resolve();
+  }
+
+  break(): void {
+    // Only a promotion breaks a stream from outside, and this is no standby.
   }
 
   discard(): Promise<void> {

@@ -107,7 +107,7 @@ describe("a connection that", () => {
       INSERT INTO ${table.name} VALUES (n); COMMIT; END LOOP; END $$`);
     for (let cut = 0; cut < 5; cut++) {
       const handled = seen.length + ROWS / 10;
-      await until("some rows", () => seen.length >= handled);
+      await until("some rows", () => seen.length >= handled, 60_000);
       await until("the connection", () => stream.status().reconnects >= cut);
       assertGreater(cut % 2 === 0 ? proxy.cut("RST") : proxy.freeze(), 0);
     }
@@ -232,7 +232,7 @@ describe("a connection that", () => {
     for (let cut = 0; cut < CUTS; cut++) {
       // Each connection reads the transaction from its beginning, and comes some way.
       const handled = seen.length + ROWS / 20;
-      await until("some rows", () => seen.length >= handled);
+      await until("some rows", () => seen.length >= handled, 60_000);
       await until("the connection", () => stream.status().reconnects >= cut);
       assertGreater(proxy.cut(cut % 2 === 0 ? "RST" : "FIN"), 0);
     }

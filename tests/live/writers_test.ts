@@ -109,7 +109,7 @@ for (const major of testMajors(18, 14, 10)) {
     test("waiting ends with those that were there, though others never cease", async () => {
       const { signal } = new AbortController();
       const first = await session("INSERT INTO t VALUES (1)");
-      const warned: (readonly Writer[])[] = [];
+      const warned: (readonly Writer[] | null)[] = [];
       let over = false;
       const waiting = waitForWriters(connection, oids.get("t")!, {
         signal,
@@ -117,7 +117,7 @@ for (const major of testMajors(18, 14, 10)) {
         warnAfterMs: 100,
       }).then(() => over = true);
       await until("the warning", () => warned.length > 0);
-      assertEquals(warned.map(pids), [[first.pid]]);
+      assertEquals(warned.map((writers) => pids(writers!)), [[first.pid]]);
       await session("INSERT INTO t VALUES (2)");
       await sleep(300);
       assert(!over);

@@ -55,7 +55,8 @@ async function play(
   const size = Math.floor((0.2 + random()) * stage.writingMs / 2);
   // Not many more chunks than a server reads while one waits.
   const rows = Math.max(40, Math.min(size, (chunkRows ?? size) * stage.writingMs / 25));
-  const world = await BackfillWorld.create(stage.server, seed, { rows, keyless: !killed }, count);
+  const options = { rows, keyless: !killed, standby: stage.standby };
+  const world = await BackfillWorld.create(stage.server, seed, options, count);
   let subject: BackfillSubject | undefined;
   try {
     const again = filled && !straw && random() < 0.25 ? [await readAgain(world)] : [];

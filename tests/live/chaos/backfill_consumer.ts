@@ -5,7 +5,7 @@
 
 import { openSync, writeSync } from "node:fs";
 import process from "node:process";
-import { type ChangeEvent, PgStream, type PgStreamOptions } from "../../../mod.ts";
+import { type ChangeEvent, FileStateStore, PgStream, type PgStreamOptions } from "../../../mod.ts";
 import { seededRandom } from "../../support/random.ts";
 import { sleep } from "../../support/streams.ts";
 import { strawRows, type StrawTable } from "./backfill_straw.ts";
@@ -14,6 +14,8 @@ import { type BackfillEvent, digest, type LoggedRow } from "./backfill_model.ts"
 /** What a consumer is to do. */
 export interface BackfillPlan {
   options: PgStreamOptions;
+  /** Where a backfill's progress is kept, if not in the source. */
+  stateFile: string | null;
   tables: string[];
   log: string;
   how: "onChange" | "onBatch";
@@ -83,7 +85,12 @@ async function watchProgress(stream: Backfilling): Promise<void> {
 }
 
 async function run(): Promise<void> {
-  const stream = new PgStream({ ...plan.options, logger: false });
+  const stateStore = plan.stateFile === null ? undefined : new FileStateStore(plan.stateFile);
+  const stream = new PgStream({
+    ...plan.options,
+    ...stateStore === undefined ? {} : { stateStore },
+    logger: false,
+  });
   stream.watch(...plan.tables);
   if (plan.how === "onBatch") {
     const maxEvents = 1 + Math.floor(random() * 50);
@@ -95,6 +102,8 @@ async function run(): Promise<void> {
   say("started");
   const progress = watchProgress(stream as unknown as Backfilling);
   progress.catch((error) => {
+    // It was told to stop while a table was read once more: how the stream ends is what counts.
+    if (error?.kind === "stopped") return;
     console.error(error);
     process.exit(4);
   });

@@ -29,7 +29,8 @@ export async function* strawRows(
       const order = shape.primaryKey.map((name) => quoteIdentifier(name)).join() || "ctid";
       for (let from = 0;; from += pieceRows) {
         const rows = await sql.unsafe<{ lsn: string; row: (string | null)[] }[]>(
-          `SELECT pg_current_wal_insert_lsn()::text AS lsn, json_build_array(${texts.join()}) AS row
+          `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_insert_lsn() END::text AS lsn, json_build_array(${texts.join()}) AS row
           FROM ${nameOf(shape)} ORDER BY ${order} LIMIT ${pieceRows} OFFSET ${from}`,
         );
         if (rows.length === 0) break;

@@ -3,9 +3,10 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseLsn, PgStream } from "../../../mod.ts";
+import { FileStateStore, parseLsn, PgStream, SlotManager } from "../../../mod.ts";
 import { seededRandom } from "../../support/random.ts";
 import type { RuntimeName } from "../../support/run/runtimes.ts";
+import { loggingSnapshots, replayed } from "../../support/servers/copied_server.ts";
 import { sleep, until, within } from "../../support/streams.ts";
 import type { BackfillPlan } from "./backfill_consumer.ts";
 import type { BackfillEvent } from "./backfill_model.ts";
@@ -60,13 +61,14 @@ export class BackfillSubject {
       : { backfill: "initial" as const, backfillChunk: { maxRows: chunkRows, maxBytes } };
     this.#plan = {
       options: {
-        dsn: world.server.dsn,
+        dsn: (world.standby ?? world.server).dsn,
         slotName: `backfill_${world.seed}`,
         concurrency: pick([1, 1, 1, 4, 8], random),
         maxQueueBytes: pick([1, 20_000, 8 * 1024 * 1024], random),
         reconnect: { minDelayMs: 20, maxDelayMs: 500 },
         ...backfilling,
       },
+      stateFile: world.standby === null ? null : join(folder, "state.json"),
       tables: world.names,
       log: "",
       how: pick(["onChange", "onChange", "onBatch"], random),
@@ -79,11 +81,27 @@ export class BackfillSubject {
 
   /** Makes slot and publication, or brings them in line. @param tables the watched ones */
   async setup(tables: string[]): Promise<void> {
-    await this.#manager(tables).setup();
+    const { server, standby } = this.#world;
+    if (standby === null) {
+      await this.#manager(tables).setup();
+      return;
+    }
+    await this.#publication(tables).setup();
+    await replayed(server, standby);
+    await loggingSnapshots(server, () => this.#manager(tables).setup());
   }
 
   #manager(tables: string[]): PgStream {
-    return new PgStream({ ...this.#plan.options, logger: false }).watch(...tables);
+    const { options, stateFile } = this.#plan;
+    const stateStore = stateFile === null ? {} : { stateStore: new FileStateStore(stateFile) };
+    return new PgStream({ ...options, ...stateStore, logger: false }).watch(...tables);
+  }
+
+  /** Makes what only the primary can make. */
+  #publication(tables: string[]): SlotManager {
+    const { dsn } = this.#world.server;
+    const { slotName } = this.#plan.options;
+    return new SlotManager({ dsn, slotName: slotName!, tables, temporary: true, logger: false });
   }
 
   /** Starts the next process, once the server has seen that the one before is gone. */
@@ -108,7 +126,8 @@ export class BackfillSubject {
   }
 
   async #slot(): Promise<{ confirmed: bigint; pid: number | null }> {
-    const [slot] = await this.#world.query<{ lsn: string; pid: number | null }>(
+    const { server, standby } = this.#world;
+    const [slot] = await (standby ?? server).query<{ lsn: string; pid: number | null }>(
       `SELECT confirmed_flush_lsn::text AS lsn, active_pid AS pid
       FROM pg_replication_slots WHERE slot_name = '${this.#plan.options.slotName}'`,
     );
@@ -165,6 +184,7 @@ export class BackfillSubject {
     await until("the slot to be dropped", async () => {
       return await this.#manager(names).teardown().then(() => true, () => sleep(100));
     }, PATIENCE_MS);
+    if (this.#world.standby !== null) await this.#publication(names).teardown();
     if (!keep) await rm(this.#folder, { recursive: true });
   }
 }

@@ -16,6 +16,8 @@ export interface WorldOptions {
   rows: number;
   /** Whether there may be tables without a key. */
   keyless: boolean;
+  /** The server's standby, where consumers read from that. */
+  standby?: PostgresServer | undefined;
 }
 
 /** As a walsender prints values: https://www.postgresql.org/docs/current/runtime-config-client.html */
@@ -26,6 +28,7 @@ export const WIRE_TEXT: string =
 /** Make it with `create`, and leave it with `remove`. */
 export class BackfillWorld {
   readonly server: PostgresServer;
+  readonly standby: PostgresServer | null;
   readonly seed: number;
   readonly schema: string;
   readonly shapes: readonly TableShape[];
@@ -59,10 +62,11 @@ export class BackfillWorld {
   private constructor(
     server: PostgresServer,
     seed: number,
-    { rows, keyless }: WorldOptions,
+    { rows, keyless, standby }: WorldOptions,
     count: (fault: string) => void,
   ) {
     this.server = server;
+    this.standby = standby ?? null;
     this.seed = seed;
     this.schema = seed % 3 === 0 ? `Chaos "${seed}` : `chaos_${seed}`;
     this.random = seededRandom(seed + 0x30000000);

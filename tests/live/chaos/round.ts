@@ -10,6 +10,8 @@ import { World } from "./world.ts";
 /** Where rounds are played. */
 export interface Stage {
   server: PostgresServer;
+  /** Its standby, where consumers are to read from one; only in backfills' rounds. */
+  standby?: PostgresServer;
   /** What consumers run on. */
   runtimes: readonly RuntimeName[];
   /** How long a round's writers write. */

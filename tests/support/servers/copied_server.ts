@@ -4,6 +4,7 @@ import { execFile } from "node:child_process";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { sleep, until } from "../streams.ts";
 import { type PostgresServer, startPostgres } from "./postgres.ts";
 import { giveToServer } from "./postgres_files.ts";
 
@@ -58,4 +59,46 @@ export async function startStandby(
   }
   await standby.start();
   return standby;
+}
+
+/** Waits until the standby has replayed all that the server has written by now. */
+export async function replayed(server: PostgresServer, standby: PostgresServer): Promise<void> {
+  const [row] = await server.query<{ lsn: string }>("SELECT pg_current_wal_lsn()::text AS lsn");
+  await until("the standby to follow", async () => {
+    const [found] = await standby.query<{ there: boolean }>(
+      `SELECT pg_last_wal_replay_lsn() >= '${row!.lsn}' AS there`,
+    );
+    return found!.there;
+  });
+}
+
+/** Has the server log its running transactions while the work goes on: a slot on a standby waits for that. */
+export async function loggingSnapshots<T>(
+  server: PostgresServer,
+  work: () => Promise<T>,
+): Promise<T> {
+  let over = false;
+  const logging = (async () => {
+    while (!over) {
+      await server.query("SELECT pg_log_standby_snapshot()");
+      await sleep(50);
+    }
+  })();
+  try {
+    return await work();
+  } finally {
+    over = true;
+    await logging;
+  }
+}
+
+/** A standby becomes a primary. */
+export async function promote(standby: PostgresServer): Promise<void> {
+  await standby.query("SELECT pg_promote()");
+  await until("the promotion", async () => {
+    const [row] = await standby.query<{ standby: boolean }>(
+      "SELECT pg_is_in_recovery() AS standby",
+    );
+    return !row!.standby;
+  });
 }

@@ -20,7 +20,7 @@ class Passing {
   /** Lets a transaction pass, whose commit record is at `lsn`. */
   pass(xid: number, lsn: bigint, ...events: ChangeEvent[]): TrackedTransaction {
     const transaction = this.frontier.begin();
-    this.handOver.begin(transaction, xid);
+    this.handOver.begin(transaction, xid, lsn);
     for (const event of events) this.handOver.event(event, DOCUMENTS);
     this.frontier.commit(transaction, lsn + 8n);
     return transaction;
@@ -29,6 +29,12 @@ class Passing {
   open(snapshot: string, lsn: bigint): Window | null {
     this.handOver.pause();
     return this.handOver.open(name, parseSnapshot(snapshot), lsn);
+  }
+
+  /** As on a standby, which had replayed up to `replayed` before the snapshot. */
+  openReplayed(replayed: bigint, lsn: bigint): Window | null {
+    this.handOver.pause();
+    return this.handOver.open(name, { replayed }, lsn);
   }
 }
 
@@ -139,7 +145,7 @@ describe("rows of a chunk that are stale are left out:", () => {
     passing.handOver.follow(other);
     const window = passing.open("10:12:10", 100n)!;
     const transaction = passing.frontier.begin();
-    passing.handOver.begin(transaction, 10);
+    passing.handOver.begin(transaction, 10, 60n);
     passing.handOver.event(updateOf("a"), { ...DOCUMENTS, name: other });
     assertEquals(window.isCurrent("a"), true);
   });
@@ -147,7 +153,7 @@ describe("rows of a chunk that are stale are left out:", () => {
   test("it is read anew where changes do not tell their key, or are too many to remember", () => {
     const unkeyed = new Passing();
     const window = unkeyed.open("10:12:10", 100n)!;
-    unkeyed.handOver.begin(unkeyed.frontier.begin(), 10);
+    unkeyed.handOver.begin(unkeyed.frontier.begin(), 10, 60n);
     unkeyed.handOver.event(updateOf("a"), { ...DOCUMENTS, keyed: false });
     assertEquals(window.spoilt, true);
 
@@ -199,5 +205,37 @@ describe("keys are read again", () => {
     passing.pass(9, 20n, updateOf("moved", "before", partial));
     passing.handOver.unfollow(name);
     assertEquals(passing.frontier.confirmed, 28n);
+  });
+});
+
+describe("on a standby", () => {
+  test("what was handed out before the snapshot was replayed before it: it is shown", () => {
+    const passing = new Passing();
+    passing.pass(10, 50n, insertOf("a"));
+    assertEquals(passing.openReplayed(40n, 100n)?.lsn, 100n);
+    // And is no trouble for a snapshot after the promotion, though that does not know better.
+    passing.handOver.abandon();
+    assertEquals(passing.open("10:10:", 100n)?.lsn, 100n);
+  });
+
+  test("rows are left out that were changed by what it may not show: all that commits from there on", () => {
+    const passing = new Passing();
+    const window = passing.openReplayed(60n, 100n)!;
+    passing.pass(13, 59n, updateOf("shown"));
+    passing.pass(11, 60n, updateOf("unknown"));
+    passing.pass(12, 99n, deleteOf("hidden"));
+    assertEquals(["shown", "unknown", "hidden"].map((key) => window.isCurrent(key)), [
+      true,
+      false,
+      false,
+    ]);
+  });
+
+  test("values that a change did not tell are read again, where its row is left out", () => {
+    const passing = new Passing();
+    const window = passing.openReplayed(60n, 100n)!;
+    passing.pass(11, 60n, updateOf("a", null, { unchanged: ["body"] }));
+    passing.handOver.close(window);
+    assertEquals(passing.handOver.take(name, 10).map(([key]) => key), ["a"]);
   });
 });

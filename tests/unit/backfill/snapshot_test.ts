@@ -1,6 +1,12 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
-import { firstRecordAt, isVisible, parseSnapshot } from "../../../src/backfill/snapshot.ts";
+import {
+  firstRecordAt,
+  firstRecordBehind,
+  isVisible,
+  parseSnapshot,
+  shows,
+} from "../../../src/backfill/snapshot.ts";
 
 describe("a snapshot", () => {
   test("shows what was over, and nothing that was in progress or came later", () => {
@@ -28,6 +34,16 @@ describe("a snapshot", () => {
     assertEquals(isVisible(late, 0xffff_fff0), true);
   });
 
+  test("of a standby shows what commits before the position, whatever its id", () => {
+    assertEquals([99n, 100n, 101n].map((lsn) => shows({ replayed: 100n }, 7, lsn)), [
+      true,
+      false,
+      false,
+    ]);
+    const listed = parseSnapshot("100:110:102");
+    assertEquals([101, 102].map((xid) => shows(listed, xid, 1n)), [true, false]);
+  });
+
   test("that is none is refused", () => {
     for (const text of ["", "1:2", "1:2:3,", "a:b:", "1:2:3;4", "-1:2:"]) {
       assertThrows(() => parseSnapshot(text), RangeError);
@@ -48,5 +64,21 @@ describe("the first record after a position", () => {
     for (const header of [0n, 24n, 40n]) {
       assertEquals(firstRecordAt(page * 9n + header, page), page * 9n);
     }
+  });
+});
+
+describe("the first record that a standby's snapshot cannot show", () => {
+  const page = 8192n;
+  test("is the next one, where nothing is there to be replayed", () => {
+    assertEquals(firstRecordBehind(page + 48n, page + 48n, page), page + 48n);
+  });
+
+  test("is behind the one that is being replayed, which may be shown", () => {
+    for (const received of [page * 3n, page, null]) {
+      assertEquals(firstRecordBehind(page + 48n, received, page), page + 49n);
+    }
+    // At the start of a page that record stands behind a header.
+    const behind = firstRecordBehind(page * 2n, page * 3n, page);
+    assert(behind > page * 2n + 40n && behind <= page * 2n + 48n, `${behind}`);
   });
 });

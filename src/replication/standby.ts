@@ -1,0 +1,103 @@
+/**
+ * A standby as the source. It decodes what it has replayed, with slots of its own (16+), and is read-only: what
+ * a stream needs beside its slot is made on the primary, and comes here by replication.
+ * https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS
+ */
+import { type Lsn, parseLsn } from "../lsn.ts";
+import { formatTableName } from "../table_name.ts";
+import type { Connection } from "../wire/connection.ts";
+import { quoteIdentifier } from "../wire/quote.ts";
+import { PublicationError, ReplicationError } from "./errors.ts";
+import {
+  addTablesSql,
+  checkPartitionRoots,
+  createPublicationSql,
+  notPublishedWarnings,
+  type Publication,
+  type PublicationChange,
+  type PublicationUse,
+  unpublishedTables,
+} from "./publication.ts";
+import type { CatalogTable } from "./tables.ts";
+
+/** The first version whose standbys decode. */
+const DECODES_SINCE = 160000;
+
+/** How far a standby has replayed the WAL of its primary; null on a server that is none. */
+export async function readReplayedLsn(
+  connection: Connection,
+  signal?: AbortSignal,
+): Promise<Lsn | null> {
+  const { rows } = await connection.query(
+    "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() END",
+    { signal },
+  );
+  const lsn = rows[0]?.[0] ?? null;
+  return lsn === null ? null : parseLsn(lsn);
+}
+
+/**
+ * Checks that a standby of this version decodes.
+ *
+ * @throws {ReplicationError} of kind `standby`.
+ */
+export function checkStandbyDecodes(connection: Connection): void {
+  if (connection.serverVersion >= DECODES_SINCE) return;
+  const version = connection.parameters.get("server_version") ?? "of unknown version";
+  throw new ReplicationError(`The server is a standby, and PostgreSQL ${version}`, {
+    kind: "standby",
+    hint: "A standby streams changes from PostgreSQL 16 on: connect to the primary.",
+  });
+}
+
+/**
+ * What `reconcilePublication` is on a primary: changes nothing, and checks that nothing has to be changed.
+ *
+ * @param publication as the standby shows it; null: there is none
+ * @throws {PublicationError} `publication-missing`, `table-not-published`, `publication-partition-root`, each with
+ * what to run on the primary.
+ */
+export function checkPublicationOnStandby(
+  connection: Connection,
+  use: PublicationUse,
+  publication: Publication | null,
+  tables: readonly CatalogTable[],
+): PublicationChange {
+  const { publicationName } = use;
+  if (publication === null) {
+    throw new PublicationError(
+      `Publication "${publicationName}" does not exist, and a standby cannot make it`,
+      {
+        kind: "publication-missing",
+        publicationName,
+        hint: onPrimary(createPublicationSql(use, tables, connection.serverVersion)),
+      },
+    );
+  }
+  const missing = unpublishedTables(publication, tables);
+  if (missing.length > 0) {
+    throw new PublicationError(
+      `Publication "${publicationName}" does not publish ${
+        missing.map(formatTableName).join(", ")
+      }, and a standby cannot add it`,
+      {
+        kind: "table-not-published",
+        publicationName,
+        hint: onPrimary(
+          `ALTER PUBLICATION ${quoteIdentifier(publicationName)} ${addTablesSql(missing)}`,
+        ),
+      },
+    );
+  }
+  checkPartitionRoots(publicationName, publication, tables);
+  return {
+    publication: "found",
+    added: [],
+    removed: [],
+    warnings: notPublishedWarnings(publicationName, publication),
+  };
+}
+
+function onPrimary(sql: string): string {
+  return `Run on the primary: ${sql}; then setup() here again`;
+}
