@@ -49,9 +49,14 @@ export abstract class SocketTransport {
     socket.on("close", () => this.#ended || this.fail(lost(address)));
   }
 
-  /** True where a read waits, or would not have to. */
+  /** True while a read waits. */
   get isBeingRead(): boolean {
-    return this.#waiting !== null || this.#chunks.length > 0;
+    return this.#waiting !== null;
+  }
+
+  /** True where bytes have arrived that were not read. */
+  get hasUnread(): boolean {
+    return this.#chunks.length > 0;
   }
 
   /** True once the peer has ended its side. */

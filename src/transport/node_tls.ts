@@ -25,7 +25,8 @@ export function startTls(plain: SocketTransport, options: TlsOptions): Promise<E
   const { address } = plain;
   const { host, signal } = options;
   const credentials = readCredentials(options, address);
-  if (plain.isBeingRead) throw injected(address);
+  if (plain.isBeingRead) throw new TypeError("A read is pending");
+  if (plain.hasUnread) throw injected(address);
   return new Promise((resolve, reject) => {
     let encrypted: TlsTransport | null = null;
     const carrier = new Carrier(plain, (failure) => {
@@ -36,7 +37,6 @@ export function startTls(plain: SocketTransport, options: TlsOptions): Promise<E
     });
     const socket = connect({
       socket: carrier,
-      host,
       ...(isIP(host) === 0 && options.sendName !== false ? { servername: host } : {}),
       minVersion: "TLSv1.2",
       ...(options.alpnProtocols === undefined ? {} : { ALPNProtocols: [...options.alpnProtocols] }),

@@ -5,7 +5,7 @@ import { CertificateAuthority } from "../../support/certificates.ts";
 import { peerOf, Peers, runIdleProcess } from "./peers.ts";
 
 const authority = await CertificateAuthority.create();
-const { cert, key } = await authority.issue();
+const good = await authority.issue();
 
 const peers = new Peers();
 transportContract("node:tls", {
@@ -19,7 +19,7 @@ transportContract("node:tls", {
       signal,
     });
   },
-  listen: (onPeer) => peers.tls({ cert, key }, (socket, plain) => onPeer(peerOf(socket, plain))),
+  listen: (onPeer) => peers.tls(good, (socket, plain) => onPeer(peerOf(socket, plain))),
   closedAddress: () => peers.closedPort(),
   runClient: (address, mode) => runIdleProcess(address, mode, authority.cert),
   canBeReset: true,
