@@ -181,6 +181,17 @@ describe("the certificate of the other side", () => {
     (await encrypt(foreign, { ca })).close();
   });
 
+  test("may come with those between it and the authority, and has to", async () => {
+    const between = await CertificateAuthority.create({ name: "between", issuer: authority });
+    const { cert, key } = await between.issue();
+    (await encrypt({ cert: cert + between.cert, key })).close();
+    await refused(
+      "certificate-rejected",
+      /ssl_cert_file at the server/,
+      () => encrypt({ cert, key }),
+    );
+  });
+
   test("that is rejected closes the connection", async () => {
     const transport = await connect(await everybody.tls(alone));
     await refused("certificate-rejected", /self-signed/, () => transport.startTls(ASK));
