@@ -10,6 +10,8 @@ const READ_AHEAD_BYTES = 64 * 1024;
 export interface SocketSource {
   /** Holds the peer back, and lets it go on. Default: the socket's own. */
   readonly flow?: { pause(): void; resume(): void };
+  /** Calls back once all that the socket has taken is on its way. Default: it is at once. */
+  readonly whenSent?: (callback: () => void) => void;
   /** What an error of the socket means. Default: the connection is lost. */
   readonly describe?: (error: Error) => TransportError;
 }
@@ -20,6 +22,7 @@ export abstract class SocketTransport {
   readonly address: Address;
   readonly #socket: Socket;
   readonly #flow: NonNullable<SocketSource["flow"]>;
+  readonly #whenSent: NonNullable<SocketSource["whenSent"]>;
   readonly #chunks: Uint8Array[] = [];
   readonly #writes = new Set<(error: TransportError) => void>();
   #queuedBytes = 0;
@@ -33,9 +36,11 @@ export abstract class SocketTransport {
 
   /** @param socket is connected, and nobody else's. */
   constructor(socket: Socket, address: Address, source: SocketSource = {}) {
-    const { flow = socket, describe = (error) => lost(address, error) } = source;
+    const { flow = socket, whenSent = (callback) => callback() } = source;
+    const { describe = (error) => lost(address, error) } = source;
     this.#socket = socket;
     this.#flow = flow;
+    this.#whenSent = whenSent;
     this.address = address;
     socket.on("data", (chunk: Uint8Array) => this.#receive(chunk));
     socket.on("end", () => this.#end());
@@ -44,9 +49,14 @@ export abstract class SocketTransport {
     socket.on("close", () => this.#ended || this.fail(lost(address)));
   }
 
-  /** True where a read waits, or would not have to. */
+  /** True while a read waits. */
   get isBeingRead(): boolean {
-    return this.#waiting !== null || this.#chunks.length > 0;
+    return this.#waiting !== null;
+  }
+
+  /** True where bytes have arrived that were not read. */
+  get hasUnread(): boolean {
+    return this.#chunks.length > 0;
   }
 
   /** True once the peer has ended its side. */
@@ -78,11 +88,12 @@ export abstract class SocketTransport {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       this.#writes.add(reject);
-      this.#socket.write(bytes, (error) => {
+      const settle = (error?: Error | null) => {
         this.#writes.delete(reject);
         if (error) reject(this.#failure ?? lost(this.address, error));
         else resolve();
-      });
+      };
+      this.#socket.write(bytes, (error) => error ? settle(error) : this.#whenSent(settle));
     });
   }
 

@@ -25,7 +25,8 @@ export function startTls(plain: SocketTransport, options: TlsOptions): Promise<E
   const { address } = plain;
   const { host, signal } = options;
   const credentials = readCredentials(options, address);
-  if (plain.isBeingRead) throw injected(address);
+  if (plain.isBeingRead) throw new TypeError("A read is pending");
+  if (plain.hasUnread) throw injected(address);
   return new Promise((resolve, reject) => {
     let encrypted: TlsTransport | null = null;
     const carrier = new Carrier(plain, (failure) => {
@@ -36,7 +37,6 @@ export function startTls(plain: SocketTransport, options: TlsOptions): Promise<E
     });
     const socket = connect({
       socket: carrier,
-      host,
       ...(isIP(host) === 0 && options.sendName !== false ? { servername: host } : {}),
       minVersion: "TLSv1.2",
       ...(options.alpnProtocols === undefined ? {} : { ALPNProtocols: [...options.alpnProtocols] }),
@@ -83,6 +83,8 @@ class TlsTransport extends SocketTransport implements EncryptedTransport {
     const { address } = plain;
     super(socket, address, {
       flow: { pause: () => carrier.hold(), resume: () => carrier.release() },
+      // Bun's TLS says that it has written what it has only encrypted.
+      whenSent: (callback) => carrier.whenSent(callback),
       describe: (error) => tlsError(error, address),
     });
     this.#plain = plain;
@@ -116,6 +118,8 @@ class Carrier extends Duplex {
   #isHeld = false;
   #isWanted = false;
   #isReading = false;
+  #sentBytes = 0;
+  readonly #unsent: { untilBytes: number; callback: () => void }[] = [];
 
   /** @param onOver the peer has ended the connection, or it failed; once, and after what came before. */
   constructor(plain: SocketTransport, onOver: (failure: TransportError | null) => void) {
@@ -133,23 +137,37 @@ class Carrier extends Duplex {
     this.#pull();
   }
 
+  whenSent(callback: () => void): void {
+    if (this.writableLength === 0) callback();
+    else this.#unsent.push({ untilBytes: this.#sentBytes + this.writableLength, callback });
+  }
+
   override _read(): void {
     this.#isWanted = true;
     this.#pull();
   }
 
   override _write(bytes: Uint8Array, _encoding: string, callback: () => void): void {
-    this.#plain.write(bytes).then(() => callback(), (failure) => this.#end(failure));
+    this.#send([bytes], callback);
   }
 
   override _writev(writes: { chunk: Uint8Array }[], callback: () => void): void {
-    Promise.all(writes.map(({ chunk }) => this.#plain.write(chunk)))
-      .then(() => callback(), (failure) => this.#end(failure));
+    this.#send(writes.map(({ chunk }) => chunk), callback);
   }
 
   override _destroy(_error: Error | null, callback: () => void): void {
     this.#plain.close();
     callback();
+  }
+
+  #send(chunks: Uint8Array[], callback: () => void): void {
+    Promise.all(chunks.map((chunk) => this.#plain.write(chunk))).then(() => {
+      callback();
+      for (const { length } of chunks) this.#sentBytes += length;
+      while (this.#unsent.length > 0 && this.#unsent[0]!.untilBytes <= this.#sentBytes) {
+        this.#unsent.shift()!.callback();
+      }
+    }, (failure) => this.#end(failure));
   }
 
   #pull(): void {

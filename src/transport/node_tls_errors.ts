@@ -1,5 +1,6 @@
 /** What went wrong with TLS, in words that three implementations of it have in common. */
 import { X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
 import { checkServerIdentity, type TLSSocket } from "node:tls";
 import { type Address, formatAddress, type TlsOptions, TransportError } from "./transport.ts";
 
@@ -24,17 +25,23 @@ export function rejectionOf(
   if (peer.raw === undefined) {
     return rejected("there is none", "Is it a PostgreSQL server that listens there?");
   }
+  const certificate = new X509Certificate(peer.raw);
   if (!socket.authorized) {
     const cause = new Error(String(socket.authorizationError));
-    return rejected(...distrust(new X509Certificate(peer.raw), ca !== undefined, cause), cause);
+    return rejected(...distrust(certificate, ca !== undefined, cause), cause);
   }
-  const mismatch = verify === "full" ? checkServerIdentity(host, peer) : undefined;
-  if (mismatch === undefined) return null;
-  const names = namesOf(new X509Certificate(peer.raw));
+  if (verify === "ca" || isFor(host)) return null;
   return rejected(
-    `it is for ${names}, not for ${host}`,
+    `it is for ${namesOf(certificate)}, not for ${host}`,
     "Connect by a name that it has: host=NAME, with hostaddr=IP where the name leads elsewhere.",
   );
+
+  // Each where the other is wrong: Node's checkServerIdentity() knows no IPv6 address, and Deno's checkHost()
+  // no wildcard.
+  function isFor(host: string): boolean {
+    if (isIP(host) !== 0) return certificate.checkIP(host) !== undefined;
+    return checkServerIdentity(host, peer) === undefined;
+  }
 }
 
 /** Why nobody vouches for it, and what to do. */

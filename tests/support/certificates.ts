@@ -42,30 +42,37 @@ export interface CertificateOptions {
 export class CertificateAuthority {
   /** Its own certificate as PEM: what `sslrootcert` and `ssl_ca_file` take. */
   readonly cert: string;
-  readonly #name: string;
-  readonly #keys: CryptoKeyPair;
-  readonly #algorithm: KeyAlgorithm;
+  /** Its CN. */
+  readonly name: string;
+  /** What it signs with. */
+  readonly keys: CryptoKeyPair;
+  /** What the keys are for. */
+  readonly algorithm: KeyAlgorithm;
 
   private constructor(cert: string, name: string, keys: CryptoKeyPair, algorithm: KeyAlgorithm) {
     this.cert = cert;
-    this.#name = name;
-    this.#keys = keys;
-    this.#algorithm = algorithm;
+    this.name = name;
+    this.keys = keys;
+    this.algorithm = algorithm;
   }
 
-  /** A new one, with a key that nobody else has. */
+  /** A new one, with a key that nobody else has; signed by itself, or by `issuer`. */
   static async create(
-    { name = "pgstream test authority", algorithm = "ecdsa" }: {
+    { name = "pgstream test authority", algorithm = "ecdsa", issuer }: {
       name?: string;
       algorithm?: KeyAlgorithm;
+      issuer?: CertificateAuthority;
     } = {},
   ): Promise<CertificateAuthority> {
     const keys = await generateKeys(algorithm);
-    const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    const signer = issuer ?? { name, keys, algorithm };
+    const certificate = await x509.X509CertificateGenerator.create({
       ...validity(false),
-      name: [{ CN: [name] }],
-      keys,
-      signingAlgorithm: signing(algorithm, "SHA-256"),
+      subject: [{ CN: [name] }],
+      issuer: [{ CN: [signer.name] }],
+      publicKey: keys.publicKey,
+      signingKey: signer.keys.privateKey,
+      signingAlgorithm: signing(signer.algorithm, "SHA-256"),
       extensions: [
         new x509.BasicConstraintsExtension(true, undefined, true),
         new x509.KeyUsagesExtension(
@@ -73,6 +80,7 @@ export class CertificateAuthority {
           true,
         ),
         await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+        await x509.AuthorityKeyIdentifierExtension.create(signer.keys.publicKey),
       ],
     });
     return new CertificateAuthority(pemOf(certificate), name, keys, algorithm);
@@ -85,13 +93,13 @@ export class CertificateAuthority {
     const certificate = await x509.X509CertificateGenerator.create({
       ...validity(options.expired ?? false),
       subject: [{ CN: [commonName] }],
-      issuer: [{ CN: [this.#name] }],
+      issuer: [{ CN: [this.name] }],
       publicKey: keys.publicKey,
-      signingKey: await withHash(this.#keys.privateKey, this.#algorithm, hash),
-      signingAlgorithm: signing(this.#algorithm, hash),
+      signingKey: await withHash(this.keys.privateKey, this.algorithm, hash),
+      signingAlgorithm: signing(this.algorithm, hash),
       extensions: [
         ...leafExtensions(options),
-        await x509.AuthorityKeyIdentifierExtension.create(this.#keys.publicKey),
+        await x509.AuthorityKeyIdentifierExtension.create(this.keys.publicKey),
       ],
     });
     return withKey(certificate, keys);

@@ -1,12 +1,17 @@
-/** Connects to the port of its argument; run by a test that looks when this process ends. */
+/** Connects as its argument says; run by a test that looks when this process ends. */
 import process from "node:process";
 import { connect } from "../../../src/transport/node.ts";
 
-const [port, mode] = process.argv.slice(2);
-const transport = await connect({ host: "127.0.0.1", port: Number(port) });
+const { address, mode, ca } = JSON.parse(process.argv[2]!);
+let transport = await connect(address);
+if (ca !== undefined) {
+  transport = await transport.startTls({ host: "localhost", verify: "full", ca });
+}
 if (mode === "closed") {
   transport.close();
 } else {
   // Nothing but the connection keeps this process alive.
-  transport.read().then((chunk) => console.log(chunk === null ? "ended" : "bytes"));
+  const chunk = await transport.read();
+  console.log(chunk === null ? "ended" : "bytes");
+  transport.close();
 }
