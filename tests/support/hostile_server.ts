@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { PgStream, PgStreamError, ReplicationStream, SlotManager } from "../../mod.ts";
 import type { Connection } from "../../src/wire/connection.ts";
 import { Connector, type ConnectorOptions } from "../../src/wire/connector.ts";
+import { collectGarbage } from "./collect_garbage.ts";
 import { assertNoCanary, CANARY, CANARY_USER, CanaryLog } from "./canary.ts";
 import { type Peer, startScripted } from "./scripted_server.ts";
 
@@ -24,6 +25,10 @@ export type Operation =
   | "START_REPLICATION"
   /** `PgStream.start()`; a row that is handled stops it. */
   | "start()"
+  /** … with a handler that takes each row, and asks for no end. */
+  | "start(), taking all"
+  /** … with a handler that hangs at the first row until the caller gives up. */
+  | "start(), taking nothing"
   /** `PgStream.setup()` */
   | "setup()"
   /** `SlotManager.setup()`, which waits at most `CREATE_MS` for a slot. */
@@ -50,6 +55,8 @@ export interface HostileCase {
   abortMs?: number;
   /** How often it is played: for a script that does its work at another byte each time. Default: 1. */
   times?: number;
+  /** By how many MiB the process may grow meanwhile; the server in it sends many times as much. */
+  maxGrowthMiB?: number;
   /** Of the DSN. Default: `sslmode=disable&connect_timeout=1` */
   parameters?: string;
 }
@@ -99,11 +106,18 @@ export async function play(hostile: HostileCase): Promise<string> {
     const signal = hostile.abortMs === undefined
       ? new AbortController().signal
       : AbortSignal.timeout(hostile.abortMs);
+    const growth = hostile.maxGrowthMiB === undefined ? null : await Growth.begin();
     const begun = performance.now();
     const outcome = await inTime(what, waits + SLACK_MS, run(hostile.operation, options, signal));
     const tookMs = Math.round(performance.now() - begun);
     // A timer may be late by itself; what was only just in time by the first clock is so by the second.
     assert(tookMs <= waits + SLACK_MS + 50, `${what}: it took ${tookMs} ms`);
+
+    const grownMiB = growth?.endMiB() ?? 0;
+    assert(
+      grownMiB <= (hostile.maxGrowthMiB ?? 0),
+      `${what}: the process grew by ${grownMiB} MiB, which are more than ${hostile.maxGrowthMiB}`,
+    );
 
     assertNoCanary(what, outcome.error, ...outcome.held, ...log.lines);
     const kind = kindOf(what, outcome.error, signal);
@@ -122,7 +136,34 @@ export async function play(hostile: HostileCase): Promise<string> {
 }
 
 function streams(operation: Operation): boolean {
-  return operation === "START_REPLICATION" || operation === "start()";
+  return operation === "START_REPLICATION" || operation.startsWith("start()");
+}
+
+/** What the process holds of memory, at the most. */
+class Growth {
+  readonly #before: number;
+  readonly #timer: ReturnType<typeof setInterval>;
+  #most = 0;
+
+  static async begin(): Promise<Growth> {
+    await collectGarbage();
+    return new Growth();
+  }
+
+  private constructor() {
+    this.#before = process.memoryUsage().rss;
+    this.#timer = setInterval(() => this.#look(), 20);
+  }
+
+  endMiB(): number {
+    this.#look();
+    clearInterval(this.#timer);
+    return Math.round(this.#most / 1024 / 1024);
+  }
+
+  #look(): void {
+    this.#most = Math.max(this.#most, process.memoryUsage().rss - this.#before);
+  }
 }
 
 function kindOf(what: string, error: unknown, signal: AbortSignal): string {
@@ -211,6 +252,20 @@ const OPERATIONS: Readonly<Record<Operation, Work>> = {
   "start()": async (options, signal, held) => {
     const stream = streamOf(options, held);
     stream.onChange(() => void stream.stop());
+    await stream.start({ signal });
+    signal.throwIfAborted();
+  },
+  "start(), taking all": async (options, signal, held) => {
+    const stream = streamOf(options, held);
+    stream.onChange(() => {});
+    await stream.start({ signal });
+    signal.throwIfAborted();
+  },
+  "start(), taking nothing": async (options, signal, held) => {
+    const stream = streamOf(options, held);
+    stream.onChange(() =>
+      new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()))
+    );
     await stream.start({ signal });
     signal.throwIfAborted();
   },

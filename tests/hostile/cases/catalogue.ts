@@ -239,7 +239,7 @@ const STARTS: HostileCase[] = [
   start("has no slot when the stream starts", ["slot-missing"], { slot: NONE }),
   start("has no table when the stream starts", ["table-missing"], { table: NONE }),
   start("does not know since when it runs", NONSENSE, { startedAt: NONE }),
-  start("runs since null", NONSENSE, { startedAt: rows({ started: null }) }),
+  start("runs since null", NONSENSE, { startedAt: rows({ pg_postmaster_start_time: null }) }),
   start("has no database when the stream starts", NONSENSE, { database: NONE }),
   start("knows no system when the stream starts", NONSENSE, { identify: NONE }),
   start("is no system when the stream starts", NONSENSE, {
