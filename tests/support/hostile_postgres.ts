@@ -91,7 +91,10 @@ const QUESTIONS = {
     answer: [say.columns("nspname"), say.complete("SELECT 0"), say.ready],
   },
   database: { asks: /current_database\(\)/, answer: rows({ current_database: "db" }) },
-  startedAt: { asks: /pg_postmaster_start_time/, answer: rows({ pg_postmaster_start_time: "then" }) },
+  startedAt: {
+    asks: /pg_postmaster_start_time/,
+    answer: rows({ pg_postmaster_start_time: "then" }),
+  },
   createSlot: { asks: /pg_create_logical_replication_slot/, answer: rows({ lsn: "0/100" }) },
   holder: { asks: /s\.active_pid/, answer: rows({ active_pid: null, ended: null }) },
   slot: { asks: /pg_replication_slots WHERE slot_name/, answer: rows(SLOT) },

@@ -38,6 +38,13 @@ export async function exchange(peer: Peer, password: string = CANARY): Promise<E
   return await continueWith(peer, clientNonce, serverFirst(clientNonce), password);
 }
 
+const SALT_AND_ITERATIONS = /,s=([^,]*),i=(\d+)/;
+
+/** True where the message has what the server needs to go on with it. */
+export function isExchange(serverFirst: string): boolean {
+  return SALT_AND_ITERATIONS.test(serverFirst);
+}
+
 /** The same with a first message of the script's own, which the client has to take. */
 export async function continueWith(
   peer: Peer,
@@ -48,7 +55,7 @@ export async function continueWith(
   await peer.send(say.saslContinue(serverFirst));
   const clientFinal = (await peer.message()).text;
   const withoutProof = clientFinal.slice(0, clientFinal.lastIndexOf(",p="));
-  const [, saltText, iterations] = /,s=([^,]*),i=(\d+)/.exec(serverFirst)!;
+  const [, saltText, iterations] = SALT_AND_ITERATIONS.exec(serverFirst)!;
   const salted = pbkdf2Sync(
     saslPrep(password),
     Buffer.from(saltText!, "base64"),

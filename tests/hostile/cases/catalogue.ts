@@ -199,11 +199,11 @@ const PUBLICATIONS: HostileCase[] = [
     publicationTables: [say.columns(), say.row(), say.complete("SELECT 1"), say.ready],
   }),
   setup("publishes schemas of null", NONSENSE, { publicationSchemas: rows({ nspname: null }) }),
-  setup("publishes a hundred thousand tables", ["works"], {
+  setup("publishes ten thousand tables", ["works"], {
     publicationTables: rows(
       { oid: "16385", nspname: "public", relname: "documents" },
       ...Array.from(
-        { length: 100_000 },
+        { length: 10_000 },
         (_, i) => ({ oid: `${i + 20_000}`, nspname: "public", relname: `t${i}` }),
       ),
     ),

@@ -327,7 +327,7 @@ const COPY_ENDS: HostileCase[] = [
     ["postgres"],
     async (peer) => {
       await peer.send(say.copyBoth, DATA, ERROR);
-      while (!peer.socket.destroyed) {
+      while (peer.socket.writable) {
         await peer.send(say.notice("still here"), DATA);
         await new Promise((resolve) => setTimeout(resolve, 50));
       }

@@ -32,14 +32,14 @@ const ROWS = { maxGrowthMiB: GARBAGE_MIB + 32 * 5 };
 const VIOLATION = { kinds: ["protocol-violation"], waitsMs: 2000 };
 const TIMEOUT = { kinds: ["connect-timeout"], waitsMs: 1000 };
 /** The caller's signal, and what the server gets to cancel the statement. */
-const ABORTED = { kinds: ["aborted"], abortMs: 600, waitsMs: 2000 };
+const ABORTED = { kinds: ["aborted"], abortMs: 300, waitsMs: 2000 };
 const CHUNK_BYTES = 256 * 1024;
 
 /** Sends it over and over again, for as long as the client is there. */
 async function pour(peer: Peer, ...messages: Uint8Array[]): Promise<void> {
   const once = concat(messages);
   const chunk = concat(new Array(Math.max(1, Math.round(CHUNK_BYTES / once.length))).fill(once));
-  while (!peer.socket.destroyed) await peer.send(chunk);
+  while (peer.socket.writable) await peer.send(chunk);
 }
 
 /**
@@ -54,7 +54,7 @@ async function pourEach(
   number: (view: DataView, at: number, i: number) => void,
 ): Promise<void> {
   const count = Math.ceil(CHUNK_BYTES / message.length);
-  for (let i = 0; !peer.socket.destroyed;) {
+  for (let i = 0; peer.socket.writable;) {
     const chunk = concat(new Array(count).fill(message));
     const view = new DataView(chunk.buffer);
     for (let at = 0; at < chunk.length; at += message.length) number(view, at, i++);
@@ -230,7 +230,7 @@ const ASKED: HostileCase[] = [
     { ...ABORTED, ...FLAT },
     async (peer) => {
       await peer.send(T, Uint8Array.of(0x44, ...int32(1024 * 1024 * 1024)));
-      while (!peer.socket.destroyed) {
+      while (peer.socket.writable) {
         await peer.send(Uint8Array.of(0));
         await new Promise((resolve) => setTimeout(resolve, 10));
       }
@@ -292,7 +292,7 @@ const STREAMING: HostileCase[] = [
   streaming(
     "sends a transaction without an end to a handler that hangs",
     "start(), taking nothing",
-    { ...STREAM_ABORTED, ...FLAT },
+    { ...STREAM_ABORTED, abortMs: 1500, ...FLAT },
     async (peer) => {
       await peer.send(begun, told);
       await pour(peer, row);
@@ -300,6 +300,7 @@ const STREAMING: HostileCase[] = [
   ),
   streaming("sends transactions for ever to a handler that hangs", "start(), taking nothing", {
     ...STREAM_ABORTED,
+    abortMs: 1500,
     ...FLAT,
   }, async (peer) => {
     await peer.send(one);
@@ -362,7 +363,7 @@ const STREAMING: HostileCase[] = [
   streaming(
     "empties a table a million times at once, before a handler that hangs",
     "start(), taking nothing",
-    { ...STREAM_ABORTED, kinds: ["aborted", "decode"], ...FLAT },
+    { ...STREAM_ABORTED, abortMs: 1500, kinds: ["aborted", "decode"], ...FLAT },
     async (peer) => {
       await peer.send(begun, told, truncates(1_000_000));
       await peer.closed();

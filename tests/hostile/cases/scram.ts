@@ -5,6 +5,7 @@ import {
   continueWith,
   type Exchange,
   exchange,
+  isExchange,
   offer,
   serverFirst,
 } from "../../support/hostile_scram.ts";
@@ -34,7 +35,10 @@ function connecting(
   };
 }
 
-/** Answers the client's first message, and would let it in then. */
+/**
+ * Answers the client's first message by one that is wrong. Whoever goes on with it finds all else right: so
+ * it is this that was found wrong.
+ */
 function first(
   name: string,
   kinds: readonly string[],
@@ -43,8 +47,13 @@ function first(
   return connecting(name, kinds, async (peer) => {
     const clientNonce = await offer(peer);
     const text = message(clientNonce, serverFirst(clientNonce));
-    await peer.send(typeof text === "string" ? say.saslContinue(text) : text);
-    await peer.send(say.saslFinal(SIGNATURE), WELCOME);
+    if (typeof text === "string" && isExchange(text)) {
+      const { final } = await continueWith(peer, clientNonce, text);
+      await peer.send(say.saslFinal(final), WELCOME);
+    } else {
+      await peer.send(typeof text === "string" ? say.saslContinue(text) : text);
+      await peer.send(say.saslFinal(SIGNATURE), WELCOME);
+    }
   });
 }
 
