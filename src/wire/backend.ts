@@ -70,6 +70,7 @@ export function decodeNegotiateProtocolVersion(
   return decode("NegotiateProtocolVersion", body, (reader) => {
     const newestMinor = reader.readInt32();
     const count = reader.readInt32();
+    if (count < 0) throw new RangeError(`it has ${count} options`);
     const unrecognizedOptions: string[] = [];
     for (let i = 0; i < count; i++) unrecognizedOptions.push(reader.readCString());
     return { newestMinor, unrecognizedOptions };

@@ -8,6 +8,9 @@ import { ProtocolError, WireError } from "./errors.ts";
 import { type Frame, FrameReader, MessageType, nameOf, STARTUP_LIMITS } from "./frames.ts";
 import { decodeServerMessage, PostgresError, type ServerMessage } from "./postgres_error.ts";
 
+// A server reports some fifteen settings; nobody needs to be authenticated for it to report others.
+const MAX_PARAMETER_CHARACTERS = 1024 * 1024;
+
 /** One connection's bytes as messages. Whoever runs an operation reads; anyone may write. */
 export class Channel {
   /** What has been read. Its limits are those of the start-up until that is done. */
@@ -17,6 +20,7 @@ export class Channel {
   readonly #transport: Transport;
   readonly #onNotice: (notice: ServerMessage) => void;
   #receivedBytes = 0;
+  #parameterCharacters = 0;
   #filling: Promise<void> | null = null;
   #failure: unknown = null;
 
@@ -167,6 +171,19 @@ export class Channel {
     this.frames.push(chunk);
   }
 
+  #setParameter(name: string, value: string): void {
+    const before = this.parameters.get(name);
+    this.#parameterCharacters += before === undefined
+      ? name.length + value.length
+      : value.length - before.length;
+    if (this.#parameterCharacters > MAX_PARAMETER_CHARACTERS) {
+      throw new ProtocolError(
+        `The server reported settings of more than ${MAX_PARAMETER_CHARACTERS} characters`,
+      );
+    }
+    this.parameters.set(name, value);
+  }
+
   #absorb(): boolean {
     const { frames } = this;
     switch (frames.type) {
@@ -175,7 +192,7 @@ export class Channel {
         return true;
       case MessageType.ParameterStatus: {
         const { name, value } = decodeParameterStatus(frames.frame.body);
-        this.parameters.set(name, value);
+        this.#setParameter(name, value);
         return true;
       }
       case MessageType.NotificationResponse:

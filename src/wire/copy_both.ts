@@ -8,6 +8,9 @@ import { type Frame, MessageType, type Span } from "./frames.ts";
 import { encodeCopyData, encodeCopyDone } from "./frontend.ts";
 import type { Channel } from "./channel.ts";
 
+// How long a server that has reported an error may take until it is ready: what it said is told in any case.
+const READY_TIMEOUT_MS = 1000;
+
 /** What `end()` found out. */
 export interface CopyEnd {
   /** True only when the server has read everything that was written: it answered to the end. */
@@ -72,7 +75,8 @@ export class CopyBoth {
    * Waits until more has arrived. Only when `advance()` has given false.
    *
    * @returns false when the server has ended the copy, or `end()` was called.
-   * @throws {PostgresError} what the server reports; the connection may then be used again.
+   * @throws {PostgresError} what the server reports; the connection may then be used again, unless the
+   * server is not ready for it within a second.
    * @throws {WireError} `"connection-lost"`, `"connection-busy"` while another call waits.
    */
   async more(): Promise<boolean> {
@@ -131,13 +135,27 @@ export class CopyBoth {
         this.#doneSent = true;
         this.#ending = Promise.resolve({ commandComplete: false });
         const error = this.#channel.serverError(frame.body);
-        await this.#channel.untilReady();
+        await this.#untilReady();
         this.#release();
         throw error;
       }
       default:
         throw this.#channel.unexpected(frame, "COPY");
     }
+  }
+
+  /** Never rejects: where the server does not get ready, the connection is over. */
+  async #untilReady(): Promise<void> {
+    const timer = setTimeout(() => {
+      this.#channel.fail(
+        new WireError(`The server was not ready ${READY_TIMEOUT_MS} ms after an error`, {
+          kind: "connection-lost",
+          retryable: true,
+        }),
+      );
+    }, READY_TIMEOUT_MS);
+    await this.#channel.untilReady().catch(() => {});
+    clearTimeout(timer);
   }
 
   async #end(timeoutMs: number): Promise<CopyEnd> {

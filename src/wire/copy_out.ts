@@ -80,6 +80,9 @@ export async function* copyOut(
   signal?.addEventListener("abort", onAbort, { once: true });
   // While true, the server still has to say that it is ready.
   let running = false;
+  // Only then were these all the rows.
+  let done = false;
+  let complete = false;
   try {
     await beginCopy(channel, sql, "out");
     running = true;
@@ -95,9 +98,12 @@ export async function* copyOut(
       switch (frame.type) {
         case MessageType.CopyDone:
           channel.decode(() => decodeEmpty("CopyDone", frame.body));
+          done = true;
           break;
         case MessageType.CommandComplete:
+          if (!done) throw channel.unexpected(frame, "COPY");
           channel.decode(() => decodeCommandComplete(frame.body));
+          complete = true;
           break;
         case MessageType.ErrorResponse: {
           const error = channel.serverError(frame.body);
@@ -106,6 +112,7 @@ export async function* copyOut(
           throw error;
         }
         case MessageType.ReadyForQuery:
+          if (!complete) throw channel.unexpected(frame, "COPY");
           channel.ready(frame.body);
           running = false;
           break;

@@ -6,7 +6,7 @@
 import { PgStreamError } from "../errors.ts";
 import { decodeErrorFields } from "./backend.ts";
 
-/** Every field of an ErrorResponse or a NoticeResponse; a field that was not sent is absent. */
+/** Every field of an ErrorResponse or a NoticeResponse; a field that was not sent, or is empty, is absent. */
 export interface ServerMessage {
   /** `ERROR`, `FATAL`, `PANIC`; of notices `WARNING`, `NOTICE`, `DEBUG`, `INFO`, `LOG`. Never translated. */
   readonly severity: string;
@@ -49,13 +49,13 @@ export function decodeServerMessage(body: Uint8Array): ServerMessage {
   const fields = decodeErrorFields(body);
   const message: Record<string, string | number> = {
     // V is S untranslated; it is sent since 9.6.
-    severity: fields.get("V") ?? fields.get("S") ?? "ERROR",
-    code: fields.get("C") ?? "XX000",
-    message: fields.get("M") ?? "the server gave no message",
+    severity: fields.get("V") || fields.get("S") || "ERROR",
+    code: fields.get("C") || "XX000",
+    message: fields.get("M") || "the server gave no message",
   };
   for (const [code, name] of TEXT_FIELDS) {
     const value = fields.get(code);
-    if (value !== undefined) message[name] = value;
+    if (value) message[name] = value;
   }
   for (const [code, name] of NUMBER_FIELDS) {
     const value = Number(fields.get(code));
@@ -110,7 +110,8 @@ const AUTHENTICATION: Meaning = {
 };
 const SERVER_STOPPED: Meaning = { kind: "server-stopped", hint: "Connect again." };
 
-const MEANINGS: Readonly<Record<string, Meaning>> = {
+// A map: an object would find meanings for codes such as "constructor".
+const MEANINGS: ReadonlyMap<string, Meaning> = new Map(Object.entries<Meaning>({
   "28P01": AUTHENTICATION,
   "28000": AUTHENTICATION,
   "3D000": { kind: "database-missing", hint: "Check the database's name in the DSN." },
@@ -127,7 +128,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
     kind: "protocol-rejected",
     hint: "Connection poolers do not speak replication: use the server's direct address.",
   },
-};
+}));
 
 /**
  * What passes by itself, as far as a program can tell.
@@ -190,7 +191,7 @@ export class PostgresError extends PgStreamError implements Omit<ServerMessage, 
   constructor(response: ServerMessage) {
     const { message, severity, code, hint: serverHint, ...fields } = response;
     const { detail, where, internalQuery, ...shown } = fields;
-    const { kind, hint: ownHint } = MEANINGS[code] ?? { kind: "postgres" };
+    const { kind, hint: ownHint } = MEANINGS.get(code) ?? { kind: "postgres" };
     const hint = serverHint ?? ownHint;
     super(`${message} (SQLSTATE ${code})`, {
       kind,

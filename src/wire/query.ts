@@ -10,7 +10,7 @@ import {
   decodeRowDescription,
   type FieldDescription,
 } from "./backend.ts";
-import { WireError } from "./errors.ts";
+import { ProtocolError, WireError } from "./errors.ts";
 import { MessageType } from "./frames.ts";
 import { encodeCopyFail, encodeQuery } from "./frontend.ts";
 import type { PostgresError } from "./postgres_error.ts";
@@ -26,33 +26,47 @@ export interface QueryResult {
   readonly command: string;
 }
 
+// What is asked here is small: large tables are copied. Without a bound a server could fill the memory.
+const MAX_RESULT_BYTES = 32 * 1024 * 1024;
+/** What a row costs beside its values. */
+const ROW_BYTES = 64;
+
 const NO_RESULT: QueryResult = { fields: [], rows: [], command: "" };
 
 /**
  * Runs SQL. Of several statements the last result that has columns is returned, else the last.
  *
  * @throws {PostgresError} the first error, once the server is ready again.
+ * @throws {ProtocolError} also where the rows take more than 32 MiB, or end without a CommandComplete.
  */
 export async function simpleQuery(channel: Channel, sql: string): Promise<QueryResult> {
   send(channel, sql);
   let best: QueryResult | null = null;
-  let fields: readonly FieldDescription[] = [];
+  /** Null where no result is being sent. */
+  let fields: readonly FieldDescription[] | null = null;
   let rows: (readonly (string | null)[])[] = [];
+  let bytes = 0;
   let error: PostgresError | WireError | null = null;
   for (;;) {
     const frame = channel.take() ?? await channel.next();
     switch (frame.type) {
       case MessageType.RowDescription:
+        if (fields !== null) throw channel.unexpected(frame, "the rows of a query");
         fields = channel.decode(() => decodeRowDescription(frame.body));
-        rows = [];
         break;
-      case MessageType.DataRow:
-        rows.push(channel.decode(() => decodeDataRow(frame.body, fields.length)));
+      case MessageType.DataRow: {
+        if (fields === null) throw channel.unexpected(frame, "a query before its columns");
+        const { length } = fields;
+        bytes += frame.body.length + ROW_BYTES;
+        if (bytes > MAX_RESULT_BYTES) throw channel.fail(resultTooLarge());
+        rows.push(channel.decode(() => decodeDataRow(frame.body, length)));
         break;
+      }
       case MessageType.CommandComplete: {
         const command = channel.decode(() => decodeCommandComplete(frame.body));
-        if (fields.length > 0 || (best?.fields.length ?? 0) === 0) best = { fields, rows, command };
-        fields = [];
+        const result = { fields: fields ?? [], rows, command };
+        if (result.fields.length > 0 || (best?.fields.length ?? 0) === 0) best = result;
+        fields = null;
         rows = [];
         break;
       }
@@ -64,10 +78,12 @@ export async function simpleQuery(channel: Channel, sql: string): Promise<QueryR
         error ??= channel.serverError(frame.body);
         break;
       case MessageType.CopyInResponse:
+        channel.decode(() => decodeCopyResponse(frame.body));
         error ??= wrongStatement("query()", "COPY FROM STDIN");
         await channel.write(encodeCopyFail("not supported by this client"));
         break;
       case MessageType.CopyOutResponse:
+        channel.decode(() => decodeCopyResponse(frame.body));
         error ??= wrongStatement("query()", "COPY TO STDOUT", "Use copyOut().");
         break;
       case MessageType.CopyBothResponse:
@@ -79,6 +95,7 @@ export async function simpleQuery(channel: Channel, sql: string): Promise<QueryR
       case MessageType.ReadyForQuery:
         channel.ready(frame.body);
         if (error !== null) throw error;
+        if (fields !== null) throw channel.unexpected(frame, "the rows of a query");
         return best ?? NO_RESULT;
       default:
         throw channel.unexpected(frame, "a query");
@@ -113,8 +130,12 @@ export async function beginCopy(
         throw error;
       }
       case MessageType.CopyInResponse:
+      case MessageType.CopyOutResponse:
       case MessageType.CopyBothResponse:
         throw channel.fail(wrongStatement(method, "another kind of COPY"));
+      case MessageType.CopyData:
+      case MessageType.CopyDone:
+        throw channel.unexpected(frame, "a COPY before it has begun");
       case MessageType.ReadyForQuery:
         channel.ready(frame.body);
         throw wrongStatement(method, "a statement that copies nothing");
@@ -128,6 +149,12 @@ export async function beginCopy(
  */
 function send(channel: Channel, sql: string): void {
   channel.write(encodeQuery(sql)).catch(() => {});
+}
+
+function resultTooLarge(): ProtocolError {
+  return new ProtocolError(
+    `The server answered a query by rows of more than ${MAX_RESULT_BYTES} bytes`,
+  );
 }
 
 function wrongStatement(method: string, statement: string, hint?: string): WireError {

@@ -1,0 +1,4 @@
+import { playAll } from "../support/hostile_server.ts";
+import { PGOUTPUT } from "./cases/pgoutput.ts";
+
+playAll("pgoutput", PGOUTPUT);

@@ -1,0 +1,4 @@
+import { playAll } from "../support/hostile_server.ts";
+import { QUERIES } from "./cases/queries.ts";
+
+playAll("queries", QUERIES);

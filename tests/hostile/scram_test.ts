@@ -1,0 +1,4 @@
+import { playAll } from "../support/hostile_server.ts";
+import { SCRAM } from "./cases/scram.ts";
+
+playAll("SCRAM", SCRAM);
