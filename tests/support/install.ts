@@ -52,7 +52,7 @@ export async function install(
   const { dependencies = {}, optionalDependencies = {} } = manifest;
   const platform = `${process.platform}-${process.arch}`;
   const found = Object.entries(dependencies)[0] ?? Object.entries(optionalDependencies)
-    .find(([dependency]) => dependency.replace("aarch64", "arm64").endsWith(platform));
+    .find(([name]) => name.replace("aarch64", "arm64").replace(/-64$/, "-x64").endsWith(platform));
   if (found === undefined) {
     throw new Error(`${manifest.description} is not packaged for ${platform} on npm`);
   }
