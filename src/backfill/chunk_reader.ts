@@ -1,8 +1,8 @@
 /** Reads rows in chunks, each in a snapshot whose place in the stream is known. */
 import { pause } from "../backoff.ts";
 import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
-import { formatLsn, type Lsn, parseLsn } from "../lsn.ts";
-import { rowsOf } from "../replication/server.ts";
+import { formatLsn, type Lsn } from "../lsn.ts";
+import { lsnOf, rowsOf } from "../replication/server.ts";
 import { readReplayedLsn } from "../replication/standby.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
@@ -384,8 +384,8 @@ async function look(
   }
 > {
   const [row] = rowsOf(await connection.query("EXECUTE look", { signal }));
-  const told = parseLsn(row!.lsn!);
-  const received = row!.received == null ? null : parseLsn(row!.received);
+  const told = lsnOf(row, "lsn");
+  const received = row!.received == null ? null : lsnOf(row, "received");
   const pageBytes = BigInt(row!.page_bytes!);
   const standby = row!.standby === "t";
   const lsn = standby

@@ -6,7 +6,7 @@ import { pause } from "../backoff.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { quoteLiteral } from "../wire/quote.ts";
-import { rowsOf } from "./server.ts";
+import { numberOf, rowsOf } from "./server.ts";
 
 /** How often a walsender has to be seen waiting before it counts as one that waits. */
 const LOOKS = 3;
@@ -25,7 +25,7 @@ export async function readBackend(connection: Connection, signal?: AbortSignal):
   const sql = `SELECT pid, backend_start FROM pg_catalog.pg_stat_activity
     WHERE pid = pg_catalog.pg_backend_pid()`;
   const [row] = rowsOf(await connection.query(sql, { signal }));
-  return { processId: Number(row!.pid), startedAt: row!.backend_start ?? "" };
+  return { processId: numberOf(row, "pid"), startedAt: row!.backend_start ?? "" };
 }
 
 /** A condition for rows of `pg_stat_activity` under the name `a`: that they are one of the backends. */

@@ -7,7 +7,7 @@ import type { Connection } from "../wire/connection.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
 import { PublicationError } from "./errors.ts";
-import { rowsOf } from "./server.ts";
+import { numberOf, rowsOf, textOf } from "./server.ts";
 import type { CatalogTable } from "./tables.ts";
 
 /** A publication as it stands in the catalogue. */
@@ -96,25 +96,28 @@ export async function readPublication(
     ),
   );
   if (row === undefined) return null;
+  const oid = numberOf(row, "oid");
   const tables = await connection.query(
     `SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_publication_rel r
       JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-      WHERE r.prpubid = ${row.oid} ORDER BY 2, 3`,
+      WHERE r.prpubid = ${oid} ORDER BY 2, 3`,
     { signal },
   );
-  const schemas = version < 150000 ? [] : (await connection.query(
-    `SELECT n.nspname FROM pg_catalog.pg_publication_namespace p
-        JOIN pg_catalog.pg_namespace n ON n.oid = p.pnnspid WHERE p.pnpubid = ${row.oid}`,
-    { signal },
-  )).rows.map(([schema]) => schema!);
+  const schemas = version < 150000 ? [] : rowsOf(
+    await connection.query(
+      `SELECT n.nspname FROM pg_catalog.pg_publication_namespace p
+        JOIN pg_catalog.pg_namespace n ON n.oid = p.pnnspid WHERE p.pnpubid = ${oid}`,
+      { signal },
+    ),
+  ).map((row) => textOf(row, "nspname"));
   return {
     allTables: row.puballtables === "t",
     schemas,
-    tables: tables.rows.map(([oid, schema, table]) => ({
-      oid: Number(oid),
-      schema: schema!,
-      table: table!,
+    tables: rowsOf(tables).map((row) => ({
+      oid: numberOf(row, "oid"),
+      schema: textOf(row, "nspname"),
+      table: textOf(row, "relname"),
     })),
     unpublished: ["insert", "update", "delete", "truncate"].filter((operation) =>
       row[`pub${operation}`] !== "t"

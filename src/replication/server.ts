@@ -17,6 +17,51 @@ export function rowsOf(result: QueryResult): CatalogRow[] {
   );
 }
 
+/** The text in a row that has to be there. @throws {ReplicationError} of kind `catalogue-answer`. */
+export function textOf(row: CatalogRow | undefined, column: string): string {
+  const text = row?.[column];
+  if (typeof text === "string") return text;
+  throw nonsense(column);
+}
+
+/** A number without a sign: an OID, a process id, a duration. @throws as `textOf` */
+export function numberOf(row: CatalogRow | undefined, column: string): number {
+  const text = textOf(row, column);
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw nonsense(column);
+}
+
+/** A position. @throws as `textOf` */
+export function lsnOf(row: CatalogRow | undefined, column: string): Lsn {
+  const text = textOf(row, column);
+  try {
+    return parseLsn(text);
+  } catch {
+    // Its message would repeat the text.
+    throw nonsense(column);
+  }
+}
+
+/** A JSON array of names; none where it is NULL. @throws as `textOf` */
+export function namesOf(row: CatalogRow, column: string): readonly string[] {
+  let names: unknown;
+  try {
+    names = JSON.parse(row[column] ?? "[]");
+  } catch {
+    throw nonsense(column);
+  }
+  if (Array.isArray(names) && names.every((name) => typeof name === "string")) return names;
+  throw nonsense(column);
+}
+
+/** No PostgreSQL answers so. */
+export function nonsense(column: string): ReplicationError {
+  return new ReplicationError(`The server's answer has no "${column}" that makes sense`, {
+    kind: "catalogue-answer",
+    hint: "Is it PostgreSQL that answers there, and not a pooler or something else?",
+  });
+}
+
 /** The answer to IDENTIFY_SYSTEM: which cluster this is, and how far its WAL goes. */
 export interface SystemIdentity {
   /** Unique to a cluster and its physical copies. */
@@ -39,10 +84,10 @@ export async function identifySystem(
 ): Promise<SystemIdentity> {
   const [row] = rowsOf(await connection.query("IDENTIFY_SYSTEM", { signal }));
   return {
-    systemId: row!.systemid!,
-    timeline: Number(row!.timeline),
-    walLsn: parseLsn(row!.xlogpos!),
-    database: row!.dbname!,
+    systemId: textOf(row, "systemid"),
+    timeline: numberOf(row, "timeline"),
+    walLsn: lsnOf(row, "xlogpos"),
+    database: textOf(row, "dbname"),
   };
 }
 
@@ -51,8 +96,9 @@ export async function currentDatabase(
   connection: Connection,
   signal?: AbortSignal,
 ): Promise<string> {
-  const answer = await connection.query("SELECT pg_catalog.current_database()", { signal });
-  return answer.rows[0]![0]!;
+  const sql = "SELECT pg_catalog.current_database()";
+  const [row] = rowsOf(await connection.query(sql, { signal }));
+  return textOf(row, "current_database");
 }
 
 /** When the server was started, as text: two connections that are told the same are to the same one. */
@@ -60,8 +106,9 @@ export async function serverStartedAt(
   connection: Connection,
   signal?: AbortSignal,
 ): Promise<string> {
-  const answer = await connection.query("SELECT pg_catalog.pg_postmaster_start_time()", { signal });
-  return answer.rows[0]![0]!;
+  const sql = "SELECT pg_catalog.pg_postmaster_start_time()";
+  const [row] = rowsOf(await connection.query(sql, { signal }));
+  return textOf(row, "pg_postmaster_start_time");
 }
 
 /** How long the server waits for a sign of life, in milliseconds; 0: for ever. */
@@ -70,7 +117,8 @@ export async function readWalSenderTimeoutMs(
   signal?: AbortSignal,
 ): Promise<number> {
   const sql = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
-  return Number((await connection.query(sql, { signal })).rows[0]![0]);
+  const [row] = rowsOf(await connection.query(sql, { signal }));
+  return numberOf(row, "setting");
 }
 
 /**
@@ -89,14 +137,15 @@ export async function checkServer(connection: Connection, signal?: AbortSignal):
   const sql = `SELECT pg_catalog.current_setting('wal_level') AS wal_level,
     pg_catalog.current_setting('server_encoding') AS encoding`;
   const [row] = rowsOf(await connection.query(sql, { signal }));
-  if (row!.wal_level !== "logical") {
-    throw new ReplicationError(`The server's wal_level is "${row!.wal_level}", not "logical"`, {
+  const walLevel = textOf(row, "wal_level");
+  if (walLevel !== "logical") {
+    throw new ReplicationError(`The server's wal_level is "${walLevel}", not "logical"`, {
       kind: "wal-level",
       hint: "Run: ALTER SYSTEM SET wal_level = 'logical'; and restart the server. " +
         "Hosted servers have a setting of their own for it (RDS: rds.logical_replication = 1).",
     });
   }
-  if (row!.encoding === "SQL_ASCII") {
+  if (textOf(row, "encoding") === "SQL_ASCII") {
     throw new ReplicationError("The database's encoding is SQL_ASCII: its texts have no encoding", {
       kind: "server-encoding",
       hint: "A byte that is not UTF-8 would stop the stream for good. Move the tables to a " +

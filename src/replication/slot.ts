@@ -66,6 +66,9 @@ export async function ensureSlot(
         logger,
       });
       if (created !== null) return true;
+      // Another session makes it, or has just dropped it.
+      if (performance.now() >= deadline) throw slotMissing(slotName);
+      await pause(CREATION_POLL_MS, signal ?? NEVER);
     } else if (slot.creating && performance.now() < deadline) {
       await pause(CREATION_POLL_MS, signal ?? NEVER);
     } else {

@@ -3,12 +3,12 @@
  * https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
  */
 import { type Logger, silentLogger } from "../logger.ts";
-import { type Lsn, parseLsn } from "../lsn.ts";
+import type { Lsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteLiteral } from "../wire/quote.ts";
 import { ReplicationError, SlotError } from "./errors.ts";
-import { rowsOf } from "./server.ts";
+import { lsnOf, rowsOf } from "./server.ts";
 import { OUTPUT_PLUGIN } from "./slot_check.ts";
 import { readReplayedLsn } from "./standby.ts";
 
@@ -58,7 +58,7 @@ export async function createSlot(
         `${quoteLiteral(OUTPUT_PLUGIN)}${kind})`,
       { signal },
     );
-    return parseLsn(rowsOf(result)[0]!.lsn!);
+    return lsnOf(rowsOf(result)[0], "lsn");
   } catch (error) {
     if (!(error instanceof PostgresError)) throw error;
     if (error.code === "42710") return null;

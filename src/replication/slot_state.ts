@@ -2,10 +2,10 @@
  * What the server shows of a slot.
  * https://www.postgresql.org/docs/current/view-pg-replication-slots.html
  */
-import { type Lsn, parseLsn } from "../lsn.ts";
+import type { Lsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import { quoteLiteral } from "../wire/quote.ts";
-import { rowsOf } from "./server.ts";
+import { lsnOf, numberOf, rowsOf } from "./server.ts";
 
 /** A logical slot as `pg_replication_slots` shows it. */
 export interface Slot {
@@ -47,13 +47,13 @@ export async function readSlot(
   return {
     plugin: row.plugin ?? null,
     database: row.database ?? null,
-    activePid: row.active_pid == null ? null : Number(row.active_pid),
+    activePid: row.active_pid == null ? null : numberOf(row, "active_pid"),
     temporary: row.temporary === "t",
     twoPhase: row.two_phase === "t",
     failover: row.failover === "t",
     // A standby that was promoted leaves `synced` as it was.
     copy: row.synced === "t" && row.on_standby === "t",
-    confirmedFlushLsn: row.confirmed_flush_lsn == null ? null : parseLsn(row.confirmed_flush_lsn),
+    confirmedFlushLsn: row.confirmed_flush_lsn == null ? null : lsnOf(row, "confirmed_flush_lsn"),
     creating: logical && row.confirmed_flush_lsn == null,
     // Which column tells depends on the version: 17+, 16, 13–15; before 13 nothing is invalidated.
     invalidated: row.invalidation_reason ??

@@ -3,7 +3,7 @@
  * a stream needs beside its slot is made on the primary, and comes here by replication.
  * https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS
  */
-import { type Lsn, parseLsn } from "../lsn.ts";
+import type { Lsn } from "../lsn.ts";
 import { formatTableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
@@ -18,6 +18,7 @@ import {
   type PublicationUse,
   unpublishedTables,
 } from "./publication.ts";
+import { lsnOf, rowsOf } from "./server.ts";
 import type { CatalogTable } from "./tables.ts";
 
 /** The first version whose standbys decode. */
@@ -28,12 +29,10 @@ export async function readReplayedLsn(
   connection: Connection,
   signal?: AbortSignal,
 ): Promise<Lsn | null> {
-  const { rows } = await connection.query(
-    "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() END",
-    { signal },
-  );
-  const lsn = rows[0]?.[0] ?? null;
-  return lsn === null ? null : parseLsn(lsn);
+  const sql = `SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
+    THEN pg_catalog.pg_last_wal_replay_lsn() END AS lsn`;
+  const [row] = rowsOf(await connection.query(sql, { signal }));
+  return row?.lsn == null ? null : lsnOf(row, "lsn");
 }
 
 /**

@@ -3,7 +3,7 @@ import { formatTableName, parseTableName, quoteTableName, type TableName } from 
 import type { Connection } from "../wire/connection.ts";
 import { quoteLiteral } from "../wire/quote.ts";
 import { ReplicationError } from "./errors.ts";
-import { type CatalogRow, rowsOf } from "./server.ts";
+import { type CatalogRow, namesOf, nonsense, numberOf, rowsOf } from "./server.ts";
 
 /** A watched table as it stands in the catalogue. */
 export interface CatalogTable extends TableName {
@@ -25,7 +25,14 @@ export interface CatalogTable extends TableName {
   partitionsWithoutIdentity: readonly string[];
 }
 
-const IDENTITY = { d: "default", n: "nothing", f: "full", i: "index" } as const;
+const IDENTITIES: ReadonlyMap<string | null | undefined, CatalogTable["replicaIdentity"]> = new Map(
+  [
+    ["d", "default"],
+    ["n", "nothing"],
+    ["f", "full"],
+    ["i", "index"],
+  ],
+);
 
 /** Columns of an index of `c`, in the index's order, as a JSON array of names. */
 function indexColumns(condition: string, serverVersion: number): string {
@@ -129,17 +136,19 @@ async function describe(
       hint: "Only ordinary, logged tables and the roots of partitions have changes to publish.",
     });
   }
-  const oid = Number(row.oid);
+  const oid = numberOf(row, "oid");
+  const replicaIdentity = IDENTITIES.get(row.relreplident);
+  if (replicaIdentity === undefined) throw nonsense("relreplident");
   const partitioned = row.relkind === "p";
   return {
     ...name,
     oid,
     partitioned,
-    replicaIdentity: IDENTITY[row.relreplident as keyof typeof IDENTITY],
-    primaryKey: JSON.parse(row.primary_key ?? "[]"),
-    columns: JSON.parse(row.columns ?? "[]"),
-    identityIndex: JSON.parse(row.identity_index ?? "[]"),
-    generated: JSON.parse(row.generated ?? "[]"),
+    replicaIdentity,
+    primaryKey: namesOf(row, "primary_key"),
+    columns: namesOf(row, "columns"),
+    identityIndex: namesOf(row, "identity_index"),
+    generated: namesOf(row, "generated"),
     partitionsWithoutIdentity: partitioned
       ? await partitionsWithoutIdentity(connection, oid, signal)
       : [],

@@ -74,7 +74,7 @@ export async function startUp(
 ): Promise<BackendKey | null> {
   const binding = await channelBindingOf(login.link.tls, login.channelBinding);
   await channel.write(encodeStartupMessage(parameters));
-  await authenticate(channel, login, binding);
+  const told = await authenticate(channel, login, binding);
   let key: BackendKey | null = null;
   for (;;) {
     const frame = await channel.next();
@@ -83,7 +83,7 @@ export async function startUp(
         key = channel.decode(() => decodeBackendKeyData(frame.body));
         break;
       case MessageType.ErrorResponse:
-        throw refused(channel, frame.body);
+        throw refused(channel, frame.body, told);
       case MessageType.ReadyForQuery:
         channel.ready(frame.body);
         channel.frames.limits = SESSION_LIMITS;
@@ -94,15 +94,17 @@ export async function startUp(
   }
 }
 
+/** @returns the password, where the server was told it in the clear. */
 async function authenticate(
   channel: Channel,
   login: Login,
   binding: Uint8Array | null,
-): Promise<void> {
+): Promise<string | null> {
   let scram: ScramExchange | null = null;
   let passwordSent = false;
+  let told: string | null = null;
   for (;;) {
-    const asked = await nextAuthentication(channel);
+    const asked = await nextAuthentication(channel, told);
     switch (asked.type) {
       case "ok":
         // A server that lets us in without its proof may be anyone.
@@ -110,7 +112,7 @@ async function authenticate(
           throw unproven("it ended the exchange without proving that it knows the password");
         }
         if (scram === null && !passwordSent) checkAllowed("none", login);
-        return;
+        return told;
       case "cleartext-password":
       case "md5-password": {
         if (scram !== null || passwordSent) throw outOfOrder(asked);
@@ -118,7 +120,10 @@ async function authenticate(
         checkAllowed(clear ? "password" : "md5", login);
         passwordSent = true;
         const password = await passwordOf(login);
-        if (clear) warnOfReaders(login);
+        if (clear) {
+          warnOfReaders(login);
+          told = password === login.user ? null : password;
+        }
         const answer = clear ? password : await md5Answer(login.user, password, asked.salt);
         await channel.write(encodePasswordMessage(answer));
         break;
@@ -220,7 +225,10 @@ const OTHER_METHODS: Readonly<Record<number, string>> = {
   9: "SSPI",
 };
 
-async function nextAuthentication(channel: Channel): Promise<Authentication> {
+async function nextAuthentication(
+  channel: Channel,
+  told: string | null,
+): Promise<Authentication> {
   for (;;) {
     const frame = await channel.next();
     switch (frame.type) {
@@ -231,16 +239,27 @@ async function nextAuthentication(channel: Channel): Promise<Authentication> {
         channel.decode(() => decodeNegotiateProtocolVersion(frame.body));
         break;
       case MessageType.ErrorResponse:
-        throw refused(channel, frame.body);
+        throw refused(channel, frame.body, told);
       default:
         throw channel.unexpected(frame, "authentication");
     }
   }
 }
 
-/** Errors of the start-up are all fatal, and say for themselves what is wrong. */
-function refused(channel: Channel, body: Uint8Array): unknown {
-  const response = channel.decode(() => decodeServerMessage(body));
+/**
+ * Errors of the start-up are all fatal, and say for themselves what is wrong.
+ *
+ * @param told a secret that the server may repeat.
+ */
+function refused(channel: Channel, body: Uint8Array, told: string | null): unknown {
+  let response = channel.decode(() => decodeServerMessage(body));
+  if (told !== null) {
+    const hidden = Object.entries(response).map(([name, value]) => [
+      name,
+      typeof value === "string" ? value.replaceAll(told, "…") : value,
+    ]);
+    response = Object.fromEntries(hidden);
+  }
   const [, hint = response.hint] = REFUSALS.find(([words]) => words.test(response.message)) ?? [];
   return channel.fail(new PostgresError({ ...response, ...(hint === undefined ? {} : { hint }) }));
 }

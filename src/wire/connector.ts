@@ -26,8 +26,8 @@ export interface ConnectorOptions {
  * connections then go where the latest one for replication is.
  */
 export class Connector {
-  /** What the DSN and the environment say. Holds the DSN's password: never log it. */
-  readonly options: ConnectionOptions;
+  // Private, for it holds the password: who prints a connector is not to see it.
+  readonly #options: ConnectionOptions;
   /** Where connections, and who uses them, say what they do. */
   readonly logger: Logger;
   readonly #shared: Pick<ConnectOptions, "password" | "connect" | "logger" | "warnOnce">;
@@ -40,13 +40,18 @@ export class Connector {
     this.logger = logger === false ? silentLogger : logger;
     const parsed = parseConnectionOptions(options.dsn, environment(), readTextFile);
     for (const warning of parsed.warnings) this.logger.warn(warning);
-    this.options = parsed.options;
+    this.#options = parsed.options;
     this.#shared = {
       password: options.password,
       connect: options.connect,
       logger: this.logger,
       warnOnce: (message) => this.#warnOnce(message),
     };
+  }
+
+  /** What the DSN and the environment say. Holds the password: never log it. */
+  get options(): ConnectionOptions {
+    return this.#options;
   }
 
   /** Opens a connection; the caller closes it. @throws {PgStreamError} */
@@ -68,7 +73,7 @@ export class Connector {
   }
 
   #besideReplication(): ConnectionOptions {
-    const { options } = this;
+    const options = this.#options;
     const host = this.#replicationHost;
     if (host === null) return options;
     const { targetSessionAttrs: wanted } = options;
