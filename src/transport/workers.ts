@@ -27,7 +27,6 @@ export interface WorkersSocket {
   readonly writable: {
     getWriter(): {
       write(chunk: Uint8Array): Promise<void>;
-      abort(reason?: unknown): Promise<void>;
       releaseLock(): void;
     };
   };
@@ -93,6 +92,7 @@ class SocketTransport {
   readonly #socket: WorkersSocket;
   readonly #reader: ReturnType<WorkersSocket["readable"]["getReader"]>;
   readonly #writer: ReturnType<WorkersSocket["writable"]["getWriter"]>;
+  readonly #writes = new Set<(error: TransportError) => void>();
   readonly #earlyHint: string | undefined;
   #isReading = false;
   #hasRead = false;
@@ -133,21 +133,23 @@ class SocketTransport {
     }
   }
 
-  async write(bytes: Uint8Array): Promise<void> {
-    if (this.#over !== null) throw this.#over;
+  write(bytes: Uint8Array): Promise<void> {
+    if (this.#over !== null) return Promise.reject(this.#over);
     this.#hasWritten = true;
-    try {
-      await this.#writer.write(bytes);
-    } catch (error) {
-      throw this.#over ?? this.#lost(error);
-    }
+    return new Promise((resolve, reject) => {
+      this.#writes.add(reject);
+      this.#writer.write(bytes)
+        .then(resolve, (error) => reject(this.#lost(error)))
+        .finally(() => this.#writes.delete(reject));
+    });
   }
 
   close(): void {
     if (this.#over !== null) return;
     this.#over = closedHere(this.address);
-    // Before the socket: its own `close()` waits for what is still to be sent.
-    this.#writer.abort(this.#over).catch(() => {});
+    // Not by aborting the writer, which keeps the connection open for as long as the request takes.
+    for (const reject of this.#writes) reject(this.#over);
+    this.#writes.clear();
     this.#reader.cancel(this.#over).catch(() => {});
     close(this.#socket);
   }

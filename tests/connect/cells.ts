@@ -118,7 +118,8 @@ function transportOf(
     return "certificate-rejected";
   }
   if (bad === "nothing" || (bad === "wrong name" && verifies === "ca")) return "encrypted";
-  return "certificate-rejected";
+  // Workers do not say what a handshake failed of.
+  return runtime === "workerd" ? "tls-failed" : "certificate-rejected";
 }
 
 const VERIFIES: Record<TlsName, "none" | "ca" | "full"> = {
@@ -157,11 +158,14 @@ function admitted(
   }
 }
 
-/** What the platform has not, and says so. */
-function beyondWorkers({ tls, address, authentication }: Cell): Outcome | null {
+/** What the platform has not, and says so: before the handshake, to which a server without TLS does not come. */
+function beyondWorkers({ tls, certificate, address, authentication }: Cell): Outcome | null {
   if (address === "unix socket") return "host-unreachable";
   if (tls === "disable") return null;
-  if ("sslrootcert" in TLS[tls]) return "tls-unavailable";
-  if (authentication.startsWith("client certificate")) return "tls-unavailable";
-  return null;
+  if (tls === "direct") return "tls-unavailable";
+  if (certificate === "no TLS") return null;
+  const { sslrootcert }: Record<string, string> = TLS[tls];
+  const certified = authentication === "client certificate" ||
+    authentication === "client certificate and scram";
+  return sslrootcert === "ours" || certified ? "tls-unavailable" : null;
 }

@@ -9,7 +9,7 @@
  * ```
  */
 
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -17,6 +17,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { runProgram } from "../support/run/job.ts";
 import { type RuntimeName as Native, runtimePath, RUNTIMES } from "../support/run/runtimes.ts";
+import { startWorker } from "../support/workerd.ts";
 import {
   ADDRESSES,
   allCells,
@@ -29,7 +30,7 @@ import {
   type RuntimeName,
   TLS,
 } from "./cells.ts";
-import { dsnOf, PASSWORD, startPlaces } from "./places.ts";
+import { dsnOf, PASSWORD, type Places, startPlaces } from "./places.ts";
 
 const LIMIT_MS = 600_000;
 
@@ -45,6 +46,7 @@ const SIGNS: Record<Outcome, string> = {
   "tls-failed": "h",
   "no-host": "0",
   "tls-unavailable": "u",
+  "host-unreachable": "x",
 };
 
 /** Runs the cells on one of the three. */
@@ -62,6 +64,24 @@ async function runNative(runtime: Native, dsns: string[]): Promise<Outcome[]> {
     return ending.output.trimEnd().split("\n").slice(-dsns.length);
   } finally {
     await rm(folder, { recursive: true });
+  }
+}
+
+/** Runs them in workerd, which trusts our authority as if it were public, and has no files. */
+async function runWorkerd(root: string, places: Places, dsns: string[]): Promise<Outcome[]> {
+  const files = Object.values(places.clients).flatMap(({ certFile, keyFile }) => [
+    certFile,
+    keyFile,
+  ]);
+  for (const file of [places.rootFile, ...files]) {
+    const text = await readFile(file, "utf8");
+    dsns = dsns.map((dsn) => dsn.replace(`'${file}'`, `'${text}'`));
+  }
+  const worker = await startWorker("tests/connect/worker.ts", { trusted: [root] });
+  try {
+    return await worker.call<Outcome[]>({ dsns, secret: PASSWORD }, LIMIT_MS);
+  } finally {
+    await worker.stop();
   }
 }
 
@@ -111,13 +131,18 @@ async function main(): Promise<number> {
   });
   const cells = allCells();
   const major = Number(values.major);
-  const { places, stop } = await startPlaces(major);
+  const { places, root, stop } = await startPlaces(major);
   let wrong = 0;
   try {
     const dsns = cells.map((cell) => dsnOf(cell, places));
-    for (const runtime of RUNTIMES) {
+    for (const runtime of [...RUNTIMES, "workerd"] as const) {
       if (!(values.only?.includes(runtime) ?? true)) continue;
-      wrong += await tryRuntime(runtime, major, cells, () => runNative(runtime, dsns));
+      wrong += await tryRuntime(
+        runtime,
+        major,
+        cells,
+        () => runtime === "workerd" ? runWorkerd(root, places, dsns) : runNative(runtime, dsns),
+      );
     }
   } finally {
     await stop();
