@@ -1,8 +1,6 @@
 /** Reads rows in chunks, each in a snapshot whose place in the stream is known. */
 import { pause } from "../backoff.ts";
 import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
-import { formatLsn, type Lsn } from "../lsn.ts";
-import { lsnOf, rowsOf } from "../replication/server.ts";
 import { readReplayedLsn } from "../replication/standby.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
@@ -12,15 +10,9 @@ import type { Connector } from "../wire/connector.ts";
 import type { Span } from "../wire/frames.ts";
 import { BackfillError } from "./errors.ts";
 import type { HandOver, Window } from "./hand_over.ts";
+import { look, lookSql } from "./look.ts";
 import { chunkSql, keysSql, lockSql, type ReadPlan, readPlan, tableSql } from "./read_plan.ts";
-import { planSignature } from "./plan_facts.ts";
 import { connectForReading, explainReadError } from "./reading.ts";
-import {
-  firstRecordAt,
-  firstRecordBehind,
-  type ListedSnapshot,
-  parseSnapshot,
-} from "./snapshot.ts";
 
 /** How long hand-out stands still for a snapshot that shows all that was handed out. */
 const STAND_STILL_MS = 200;
@@ -353,52 +345,6 @@ function newChunk(opened: Opened, first: boolean, spare: Block[]): Chunk {
 function add(chunk: Chunk, row: Span): void {
   chunk.waiting.push(row);
   chunk.count++;
-}
-
-/** What a snapshot is, and where it stands, in one row. */
-function lookSql(oid: number, publicationName: string, serverVersion: number): string {
-  const current = serverVersion >= 130000 ? "pg_current_snapshot" : "txid_current_snapshot";
-  // The position is told when the statement runs, which is after its snapshot was taken.
-  return `SELECT pg_catalog.${current}()::text AS snapshot,
-    pg_catalog.pg_is_in_recovery() AS standby,
-    CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-      ELSE pg_catalog.pg_current_wal_insert_lsn() END AS lsn,
-    pg_catalog.pg_last_wal_receive_lsn() AS received,
-    pg_catalog.current_setting('wal_block_size') AS page_bytes,
-    pg_catalog.pg_postmaster_start_time() AS started_at,
-    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000 AS now_ms,
-    ${planSignature(oid, publicationName, serverVersion)} AS signature`;
-}
-
-async function look(
-  connection: Connection,
-  signal: AbortSignal,
-): Promise<
-  {
-    listed: ListedSnapshot;
-    standby: boolean;
-    lsn: Lsn;
-    at: ReadAt;
-    startedAt: string;
-    signature: string | null;
-  }
-> {
-  const [row] = rowsOf(await connection.query("EXECUTE look", { signal }));
-  const told = lsnOf(row, "lsn");
-  const received = row!.received == null ? null : lsnOf(row, "received");
-  const pageBytes = BigInt(row!.page_bytes!);
-  const standby = row!.standby === "t";
-  const lsn = standby
-    ? firstRecordBehind(told, received, pageBytes)
-    : firstRecordAt(told, pageBytes);
-  return {
-    listed: parseSnapshot(row!.snapshot!),
-    standby,
-    lsn,
-    at: { lsn: formatLsn(lsn), time: new Date(Math.round(Number(row!.now_ms))) },
-    startedAt: row!.started_at!,
-    signature: row!.signature ?? null,
-  };
 }
 
 function sameKey(a: ReadPlan, b: ReadPlan): boolean {

@@ -20,16 +20,19 @@ interface Situation {
   known?: KnownSystem | null;
   failover?: boolean;
   shared?: boolean;
+  /** How far a standby has come. */
+  replayed?: bigint | null;
 }
 
 const HERE: KnownSystem = { systemId: "7", timeline: 1 };
 
 function decide(
-  { slot, handled, wal = 1000n, known = HERE, failover = false, shared = false }: Situation,
+  { slot, handled, wal = 1000n, known = HERE, failover = false, shared = false, replayed = null }:
+    Situation,
 ): Continuation {
   const identity = { ...HERE, walLsn: wal, databaseName: "db" } as unknown as SystemIdentity;
   const frontier = handled === null ? null : new Frontier(handled);
-  const found = { slotName: "docs", identity, confirmedLsn: slot, failover };
+  const found = { slotName: "docs", identity, confirmedLsn: slot, failover, replayedLsn: replayed };
   return continueAt(found, known, frontier, shared);
 }
 
@@ -59,6 +62,11 @@ describe("goes on", () => {
       "at the very end of the server's WAL",
       { slot: 1000n, handled: 1000n, wal: 1000n },
       { startLsn: 1000n, queued: "keep" },
+    ],
+    [
+      "at what is handled, though a standby was restarted and has not come there again",
+      { slot: 40n, handled: 100n, wal: 60n, replayed: 60n },
+      { startLsn: 100n, queued: "keep" },
     ],
     [
       "at LSNs beyond 2^53",
