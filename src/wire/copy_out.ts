@@ -94,9 +94,11 @@ export async function* copyOut(
       while (rows.advance());
       signal?.throwIfAborted();
     }
-    for (let frame = rows.behind!; running; frame = running ? await channel.next() : frame) {
+    for (let behind: Frame | null = rows.behind; running; behind = null) {
+      const frame = behind ?? channel.take() ?? await channel.next();
       switch (frame.type) {
         case MessageType.CopyDone:
+          if (done) throw channel.unexpected(frame, "COPY");
           channel.decode(() => decodeEmpty("CopyDone", frame.body));
           done = true;
           break;

@@ -119,7 +119,7 @@ export async function beginCopy(
     : [MessageType.CopyBothResponse, "copyBoth()"];
   send(channel, sql);
   for (;;) {
-    const frame = await channel.next();
+    const frame = channel.take() ?? await channel.next();
     switch (frame.type) {
       case wanted:
         channel.decode(() => decodeCopyResponse(frame.body));

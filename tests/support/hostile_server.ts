@@ -92,6 +92,7 @@ export async function play(hostile: HostileCase): Promise<string> {
   const log = new CanaryLog();
   const server = await startScripted(hostile.script);
   const what = `A server that ${hostile.name}`;
+  let growth: Growth | null = null;
   try {
     const inDsn = way === "dsn" ? `:${encodeURIComponent(CANARY)}` : "";
     const parameters = hostile.parameters ?? "sslmode=disable&connect_timeout=1";
@@ -106,7 +107,7 @@ export async function play(hostile: HostileCase): Promise<string> {
     const signal = hostile.abortMs === undefined
       ? new AbortController().signal
       : AbortSignal.timeout(hostile.abortMs);
-    const growth = hostile.maxGrowthMiB === undefined ? null : await Growth.begin();
+    if (hostile.maxGrowthMiB !== undefined) growth = await Growth.begin();
     const begun = performance.now();
     const outcome = await inTime(what, waits + SLACK_MS, run(hostile.operation, options, signal));
     const tookMs = Math.round(performance.now() - begun);
@@ -131,6 +132,7 @@ export async function play(hostile: HostileCase): Promise<string> {
     assertEquals(server.failures, [], `${what}: the script failed`);
     return kind;
   } finally {
+    growth?.endMiB();
     await server.stop();
   }
 }
@@ -153,6 +155,7 @@ class Growth {
     return new Growth();
   }
 
+  /** May be called twice. */
   endMiB(): number {
     this.#look();
     clearInterval(this.#timer);

@@ -240,7 +240,7 @@ const ASKED: HostileCase[] = [
     await peer.send(say.copyOut);
     await pour(peer, say.copyData(`${letters(1000)}\n`));
   }, "COPY"),
-  asked("ends a COPY for ever", { ...ABORTED, ...FLAT }, async (peer) => {
+  asked("ends a COPY for ever", { ...VIOLATION, ...FLAT }, async (peer) => {
     await peer.send(say.copyOut);
     await pour(peer, say.copyDone);
   }, "COPY"),
