@@ -1,6 +1,5 @@
 /** Connects as it is told by HTTP, in workerd. */
 
-// @ts-ignore: a module of the platform's, for which there are no types here.
 import { connect } from "cloudflare:sockets";
 import { workersConnect } from "../../src/workers.ts";
 import { outcomeOf } from "./outcome.ts";

@@ -4,9 +4,15 @@
  */
 
 import { assert, assertEquals, assertMatch, assertNotMatch } from "@std/assert";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { after, before, describe, test } from "node:test";
+import { embed, EMBEDDING_DIMENSIONS } from "../../examples/embed.ts";
 import { type Certificate, CertificateAuthority, selfSigned } from "../support/certificates.ts";
 import type { PostgresServer } from "../support/servers/postgres.ts";
+import { startQdrant } from "../support/servers/qdrant.ts";
 import { startTlsPostgres } from "../support/servers/tls_postgres.ts";
 import { type Database, uniqueName, until } from "../support/streams.ts";
 import { TestTable, texts } from "../support/test_table.ts";
@@ -236,4 +242,80 @@ describe("TLS on Workers", () => {
     assertEquals((await failure(encrypted(db, bound))).kind, "channel-binding");
     await noSessionIsLeft();
   });
+});
+
+/** An API like OpenAI's before a real model. */
+async function startEmbeddings(key: string) {
+  let broken = false;
+  const server = createServer(async (request, response) => {
+    let body = "";
+    for await (const chunk of request.setEncoding("utf8")) body += chunk;
+    const allowed = request.headers.authorization === `Bearer ${key}`;
+    response.statusCode = broken ? 503 : allowed ? 200 : 401;
+    if (response.statusCode !== 200) return response.end();
+    const { input } = JSON.parse(body) as { input: string };
+    response.end(JSON.stringify({ data: [{ embedding: await embed(input) }] }));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/embeddings`,
+    fail: (fails: boolean) => broken = fails,
+    stop() {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
+
+async function wranglerConfig() {
+  const file = new URL("../../examples/workers/wrangler.jsonc", import.meta.url);
+  const text = (await readFile(file, "utf8")).replaceAll(/^\s*\/\/.*$/gm, "");
+  return JSON.parse(text) as { main: string; vars: Record<string, string> };
+}
+
+test("examples/workers: a cron trigger brings a Qdrant collection into step", async () => {
+  const qdrant = await startQdrant();
+  const embeddings = await startEmbeddings("key-5e");
+  const { main, vars } = await wranglerConfig();
+  const example = await startWorker(`examples/workers/${main}`, {
+    bindings: {
+      ...vars,
+      DATABASE_URL: dsnOf(db, { sslmode: "verify-full", host: "localhost" }),
+      QDRANT_URL: qdrant.url,
+      EMBEDDINGS_URL: embeddings.url,
+      EMBEDDINGS_KEY: "key-5e",
+      EMBEDDINGS_DIMENSIONS: `${EMBEDDING_DIMENSIONS}`,
+    },
+    trusted: [authority.cert],
+  });
+  const point = async (id: number) => {
+    const answer = await fetch(`${qdrant.url}/collections/documents/points/${id}`);
+    const { result } = await answer.json() as { result?: { payload: unknown; vector: number[] } };
+    return result;
+  };
+  try {
+    await db.query("CREATE TABLE documents (id bigint PRIMARY KEY, content text)");
+    assertEquals(await example.schedule(), "ok");
+    await db.query("INSERT INTO documents VALUES (1, 'bread'), (2, 'a comet')");
+    await db.query("DELETE FROM documents WHERE id = 2");
+    assertEquals(await example.schedule(), "ok");
+    const { payload, vector } = (await point(1))!;
+    assertEquals([payload, vector.length], [{ content: "bread" }, EMBEDDING_DIMENSIONS]);
+    assertEquals(await point(2), undefined);
+
+    // What could not be done in one run is done in the next.
+    embeddings.fail(true);
+    await db.query("UPDATE documents SET content = 'cheese'");
+    assertEquals(await example.schedule(), "exception");
+    assertMatch(example.log, /The handler failed on update of public\.documents/);
+    embeddings.fail(false);
+    assertEquals(await example.schedule(), "ok");
+    assertEquals((await point(1))!.payload, { content: "cheese" });
+    await noSessionIsLeft();
+  } finally {
+    await example.stop();
+    embeddings.stop();
+    await qdrant.close();
+  }
 });

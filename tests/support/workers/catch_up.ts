@@ -1,6 +1,5 @@
 /** A Worker that catches up when it is asked to, and says what it was given. */
 
-// @ts-ignore: a module of the platform's, for which there are no types here.
 import { connect } from "cloudflare:sockets";
 import { type CatchUpReport, PgStream, PgStreamError } from "../../../mod.ts";
 import { workersConnect } from "../../../src/workers.ts";

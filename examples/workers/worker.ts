@@ -1,0 +1,72 @@
+/**
+ * A Worker on Cloudflare that a cron trigger wakes: it handles what was committed since it ran last, and keeps
+ * a Qdrant collection in step with a table of texts.
+ *
+ *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
+ *     cd examples/workers
+ *     npx wrangler secret put DATABASE_URL     # and EMBEDDINGS_KEY, QDRANT_API_KEY
+ *     npx wrangler deploy                      # wrangler.jsonc has the other variables
+ *
+ * Cloudflare has to reach the server: its certificate is of a public authority, or the DSN says
+ * sslmode=disable. The first run makes the slot "workers_example", which holds on to the WAL between two
+ * runs, until it is dropped.
+ */
+import { connect } from "cloudflare:sockets";
+import { PgStream } from "@pgstream/pgstream";
+import { QdrantSink } from "@pgstream/pgstream/qdrant";
+import { workersConnect } from "@pgstream/pgstream/workers";
+import { keepInStep } from "../in_step.ts";
+
+interface Env {
+  DATABASE_URL: string;
+  QDRANT_URL: string;
+  QDRANT_API_KEY?: string;
+  /** Of an API like OpenAI's: `https://api.openai.com/v1/embeddings`. */
+  EMBEDDINGS_URL: string;
+  EMBEDDINGS_KEY?: string;
+  EMBEDDINGS_MODEL: string;
+  /** Length of the model's vectors. */
+  EMBEDDINGS_DIMENSIONS: string;
+}
+
+export default {
+  async scheduled(_controller: unknown, env: Env): Promise<void> {
+    // Sockets belong to one run, and so does the stream.
+    const stream = new PgStream({
+      dsn: env.DATABASE_URL,
+      slotName: "workers_example",
+      connect: workersConnect(connect),
+    });
+    stream.watch("documents");
+    stream.sink(
+      new QdrantSink({
+        url: env.QDRANT_URL,
+        collectionName: "documents",
+        createCollection: { size: Number(env.EMBEDDINGS_DIMENSIONS), distance: "Cosine" },
+        ...(env.QDRANT_API_KEY ? { apiKey: env.QDRANT_API_KEY } : {}),
+      }),
+    );
+    stream.onChange(keepInStep((text) => embed(text, env)));
+    try {
+      await stream.setup();
+      const { events, lsn, busy } = await stream.catchUp({ signal: AbortSignal.timeout(60_000) });
+      console.log(busy ? "another run is at it" : `${events} events, up to ${lsn}`);
+    } finally {
+      await stream.stop();
+    }
+  },
+};
+
+async function embed(text: string, env: Env): Promise<number[]> {
+  const response = await fetch(env.EMBEDDINGS_URL, {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      ...(env.EMBEDDINGS_KEY ? { authorization: `Bearer ${env.EMBEDDINGS_KEY}` } : {}),
+    },
+    body: JSON.stringify({ model: env.EMBEDDINGS_MODEL, input: text }),
+  });
+  if (!response.ok) throw new Error(`The embeddings API answers ${response.status}`);
+  const { data: [first] } = await response.json() as { data: [{ embedding: number[] }] };
+  return first.embedding;
+}
