@@ -125,6 +125,7 @@ class Carrier extends Duplex {
   readonly #plain: SocketTransport;
   readonly #onOver: (failure: TransportError | null) => void;
   #isOver = false;
+  #isBroken = false;
   #isHeld = false;
   #isWanted = false;
   #isReading = false;
@@ -139,7 +140,7 @@ class Carrier extends Duplex {
   }
 
   hold(): void {
-    this.#isHeld = true;
+    this.#isHeld = !this.#isBroken;
   }
 
   release(): void {
@@ -177,7 +178,11 @@ class Carrier extends Duplex {
       while (this.#unsent.length > 0 && this.#unsent[0]!.untilBytes <= this.#sentBytes) {
         this.#unsent.shift()!.callback();
       }
-    }, (failure) => this.#end(failure));
+    }, () => {
+      // What has arrived is still to be handed out, and then to be said why there is no more.
+      this.#isBroken = true;
+      this.release();
+    });
   }
 
   #pull(): void {
