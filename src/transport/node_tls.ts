@@ -12,7 +12,14 @@ import { setImmediate } from "node:timers";
 import { connect, type TLSSocket } from "node:tls";
 import { SocketTransport } from "./node_socket.ts";
 import { readCredentials } from "./node_tls_credentials.ts";
-import { cutShort, endedEarly, injected, rejectionOf, tlsError } from "./node_tls_errors.ts";
+import {
+  cutShort,
+  endedEarly,
+  injected,
+  lostUnheard,
+  rejectionOf,
+  tlsError,
+} from "./node_tls_errors.ts";
 import {
   type EncryptedTransport,
   formatAddress,
@@ -31,9 +38,9 @@ export function startTls(plain: SocketTransport, options: TlsOptions): Promise<E
     let encrypted: TlsTransport | null = null;
     const carrier = new Carrier(plain, (failure) => {
       if (encrypted === null) fail(failure ?? endedEarly(address));
-      else if (failure !== null || !encrypted.hasEnded) {
-        encrypted.fail(failure ?? cutShort(address));
-      }
+      else if (failure === null) encrypted.hasEnded || encrypted.fail(cutShort(address));
+      else if (credentials.cert === undefined || encrypted.hasReceived) encrypted.fail(failure);
+      else encrypted.fail(lostUnheard(address, failure));
     });
     const socket = connect({
       socket: carrier,
@@ -77,6 +84,8 @@ class TlsTransport extends SocketTransport implements EncryptedTransport {
   readonly tlsVersion: string | null;
   readonly alpnProtocol: string | null;
   readonly peerCertificate: Uint8Array | null;
+  /** True once the other side has said something. */
+  hasReceived = false;
   readonly #plain: SocketTransport;
 
   constructor(socket: TLSSocket, plain: SocketTransport, carrier: Carrier) {
@@ -87,6 +96,7 @@ class TlsTransport extends SocketTransport implements EncryptedTransport {
       whenSent: (callback) => carrier.whenSent(callback),
       describe: (error) => tlsError(error, address),
     });
+    socket.once("data", () => this.hasReceived = true);
     this.#plain = plain;
     this.tlsVersion = socket.getProtocol();
     this.alpnProtocol = socket.alpnProtocol || null;
@@ -115,6 +125,7 @@ class Carrier extends Duplex {
   readonly #plain: SocketTransport;
   readonly #onOver: (failure: TransportError | null) => void;
   #isOver = false;
+  #isBroken = false;
   #isHeld = false;
   #isWanted = false;
   #isReading = false;
@@ -129,7 +140,7 @@ class Carrier extends Duplex {
   }
 
   hold(): void {
-    this.#isHeld = true;
+    this.#isHeld = !this.#isBroken;
   }
 
   release(): void {
@@ -167,7 +178,11 @@ class Carrier extends Duplex {
       while (this.#unsent.length > 0 && this.#unsent[0]!.untilBytes <= this.#sentBytes) {
         this.#unsent.shift()!.callback();
       }
-    }, (failure) => this.#end(failure));
+    }, () => {
+      // What has arrived is still to be handed out, and then to be said why there is no more.
+      this.#isBroken = true;
+      this.release();
+    });
   }
 
   #pull(): void {

@@ -183,6 +183,23 @@ export function cutShort(address: Address): TransportError {
   );
 }
 
+/**
+ * The connection was lost before the other side said anything. With TLS 1.3 a server rejects a client certificate
+ * after the handshake, and whoever writes meanwhile may find the connection reset before the alert was read.
+ */
+export function lostUnheard(address: Address, { cause }: TransportError): TransportError {
+  return new TransportError(
+    `The connection to ${formatAddress(address)} was lost right after the TLS handshake`,
+    {
+      kind: "connection-lost",
+      address,
+      hint: "The server's log says why: it may have rejected the client certificate (sslcert).",
+      retryable: true,
+      cause,
+    },
+  );
+}
+
 /** Bytes came before the handshake, for which only somebody in between has a use. */
 export function injected(address: Address): TransportError {
   return new TransportError(

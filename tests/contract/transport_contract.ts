@@ -262,6 +262,28 @@ export function transportContract(name: string, subject: TransportUnderTest): vo
       transport.close();
     });
 
+    test("one that is cut unread still hands out what had arrived", cut, async () => {
+      const sent = 400_000;
+      const { transport, peer } = await connected((peer) => void peer.write(pattern(sent)));
+      await delay(200);
+      peer.reset();
+      await delay(50);
+      // Nobody reads, so only who writes learns of it, and not by the first write.
+      const failed = async () => {
+        for (;;) await transport.write(pattern(1000));
+      };
+      const writing = failed().catch((error) => error);
+      const check = new PatternCheck();
+      await delay(50);
+      const error = await assertRejects(async () => {
+        for (;;) check.add((await transport.read())!);
+      }, TransportError);
+      assertEquals(error.kind, "connection-lost");
+      assert(check.length >= 64 * 1024, `${check.length} bytes`);
+      assertEquals((await writing).kind, "connection-lost");
+      transport.close();
+    });
+
     test("nobody listening is a retryable error that names the address and keeps the cause", async () => {
       const address = await subject.closedAddress();
       const error = await assertRejects(() => subject.connect(address), TransportError);

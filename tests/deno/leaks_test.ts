@@ -5,17 +5,30 @@
 
 import { assertEquals, assertRejects } from "@std/assert";
 import { MemorySink, PgStream, PgStreamError, ReplicationStream, SlotManager } from "../../mod.ts";
+import { connect } from "../../src/transport/node.ts";
+import { type Transport, TransportError } from "../../src/transport/transport.ts";
+import { encodeStartupMessage } from "../../src/wire/frontend.ts";
+import { CertificateAuthority } from "../support/certificates.ts";
+import type { PostgresServer } from "../support/servers/postgres.ts";
 import { type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
+import { startTlsPostgres } from "../support/servers/tls_postgres.ts";
 import { uniqueName, until } from "../support/streams.ts";
 
 let source: TestPostgres;
+let authority: CertificateAuthority;
+let encrypted: PostgresServer;
 
 // The server and its pool outlive each test, and are not what is looked at.
 Deno.test.beforeAll(async () => {
   source = await testPostgres();
   await source.query("CREATE TABLE documents (id bigint PRIMARY KEY, content text)");
 });
-Deno.test.afterAll(() => source.stop());
+Deno.test.beforeAll(async () => {
+  authority = await CertificateAuthority.create();
+  encrypted = await startTlsPostgres({ tls: { certificate: await authority.issue() } });
+});
+Deno.test.afterAll(() => source?.stop());
+Deno.test.afterAll(() => encrypted?.stop("immediate"));
 
 Deno.test("a stream leaves nothing behind when it is stopped", async () => {
   const slotName = uniqueName("leaks");
@@ -81,6 +94,45 @@ Deno.test("a loop over XLogData that is left leaves nothing behind", async () =>
     if (data[0] === "C".charCodeAt(0)) break;
   }
   await slots.teardown();
+});
+
+Deno.test("an encrypted connection leaves nothing behind, whichever way it ends", async () => {
+  const asking = async (): Promise<Transport> => {
+    const transport = await connect({ host: "127.0.0.1", port: encrypted.port });
+    await transport.write(Uint8Array.of(0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f));
+    await transport.read();
+    return transport;
+  };
+  const ask = { host: "localhost", ca: authority.cert, verify: "full" } as const;
+  const startUp = encodeStartupMessage({ user: encrypted.user, database: "nowhere" });
+
+  const idle = await (await asking()).startTls(ask);
+  idle.close();
+
+  const unread = await (await asking()).startTls(ask);
+  await unread.write(startUp);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  unread.close();
+
+  const reading = await (await asking()).startTls(ask);
+  const pending = assertRejects(() => reading.read(), TransportError);
+  reading.close();
+  await pending;
+
+  for (const wrong of [{ ...ask, host: "elsewhere" }, { ...ask, ca: undefined }]) {
+    const transport = await asking();
+    await assertRejects(() => transport.startTls(wrong), TransportError);
+  }
+
+  for (const delayMs of [0, 1, 3, 10]) {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const encrypting = (await asking()).startTls({ ...ask, signal });
+    const ended = encrypting.then((transport) => transport.close(), () => {});
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    controller.abort();
+    await ended;
+  }
 });
 
 /** From a process of its own: the pool of `source` would be taken for a leak of the test. */
