@@ -30,7 +30,7 @@ import type { RoundResult, Stage } from "./chaos/round.ts";
 import type { Scenario } from "./chaos/scenarios.ts";
 
 const seed = Number(process.env.CHAOS_SEED ?? Date.now() % 1_000_000);
-const rounds = Number(process.env.CHAOS_ROUNDS ?? 4);
+const rounds = Number(process.env.CHAOS_ROUNDS ?? 2);
 const SHORT = { writingMs: 500, faultyEvents: 0, unwatchedMb: 0 };
 
 const sumOf = (results: readonly RoundResult[], fault: string) =>
