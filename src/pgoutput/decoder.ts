@@ -24,11 +24,19 @@ const BINARY = 0x62; // b
 const NULL = 0x6e; // n
 const UNCHANGED = 0x75; // u
 
+/**
+ * Of the Relation messages of all tables that are known: some 300,000 columns, which no database comes
+ * near. A server that never ceases to tell of tables must not fill the memory.
+ */
+const MAX_RELATION_BYTES = 8 * 1024 * 1024;
+
 const NOTHING_UNCHANGED: readonly string[] = Object.freeze([]);
 
 /** A table as the decoder knows it. */
 interface Table {
   relation: Relation;
+  /** Of its message. */
+  bytes: number;
   EmptyRow: new () => Row;
 }
 
@@ -63,6 +71,8 @@ export function newEmptyRow(): new () => Row {
 export class PgOutputDecoder {
   readonly #tables = new Map<number, Table>();
   readonly #reader = new ByteReader();
+  /** See `MAX_RELATION_BYTES`. */
+  #relationBytes = 0;
   /** Of the row that was read last. */
   #unchanged = NOTHING_UNCHANGED;
 
@@ -88,9 +98,7 @@ export class PgOutputDecoder {
       reader.aim(bytes, start, end);
       const message = this.#readMessage(reader);
       reader.expectEnd();
-      if (message.type === "relation") {
-        this.#tables.set(message.oid, { relation: message, EmptyRow: newEmptyRow() });
-      }
+      if (message.type === "relation") this.#learn(message, end - start);
       return message;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
@@ -109,6 +117,16 @@ export class PgOutputDecoder {
   /** Forgets every table: a new connection sends each shape again. */
   reset(): void {
     this.#tables.clear();
+    this.#relationBytes = 0;
+  }
+
+  #learn(relation: Relation, bytes: number): void {
+    const all = this.#relationBytes - (this.#tables.get(relation.oid)?.bytes ?? 0) + bytes;
+    if (all > MAX_RELATION_BYTES) {
+      throw new RangeError(`${this.#tables.size} tables are known, more than can be kept in mind`);
+    }
+    this.#relationBytes = all;
+    this.#tables.set(relation.oid, { relation, bytes, EmptyRow: newEmptyRow() });
   }
 
   #readMessage(reader: ByteReader): PgOutputMessage {
@@ -206,11 +224,12 @@ export class PgOutputDecoder {
     if (count * 4 !== reader.remaining) {
       throw new RangeError(`${reader.remaining} bytes are not the OIDs of ${count} tables`);
     }
-    const relations: Relation[] = [];
-    for (let i = 0; i < count; i++) relations.push(this.#readTable(reader).relation);
+    // Each once, whatever the server sends: a message must not become a million events.
+    const relations = new Set<Relation>();
+    for (let i = 0; i < count; i++) relations.add(this.#readTable(reader).relation);
     return {
       type: "truncate",
-      relations,
+      relations: [...relations],
       cascade: (flags & 1) !== 0,
       restartIdentity: (flags & 2) !== 0,
     };

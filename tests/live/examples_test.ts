@@ -3,6 +3,7 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -16,7 +17,20 @@ import { type TestPostgres, testPostgres } from "../support/servers/test_postgre
 import { until, within } from "../support/streams.ts";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
-const RUN = process.versions.deno === undefined ? [] : ["run", "-A"];
+
+/** On Deno the very line of the example's header, with no more rights than it names. */
+function argumentsOf(name: string, given: string[]): string[] {
+  const path = join("examples", name);
+  if (process.versions.deno === undefined) return [path, ...given];
+  const [, flags] = /^ \* .*\bdeno run (.*?) examples\//m.exec(
+    readFileSync(join(ROOT, path), "utf8"),
+  )!;
+  // What it may write is where the test wants it.
+  const allowed = flags!.split(" ").map((flag) =>
+    flag.startsWith("--allow-write=") ? `--allow-write=${given[0]}` : flag
+  );
+  return ["run", "--no-prompt", ...allowed, path, ...given];
+}
 
 let source: TestPostgres;
 
@@ -32,7 +46,7 @@ class Example {
   output = "";
 
   constructor(name: string, environment: Record<string, string> = {}, ...args: string[]) {
-    this.#child = spawn(process.execPath, [...RUN, join("examples", name), ...args], {
+    this.#child = spawn(process.execPath, argumentsOf(name, args), {
       cwd: ROOT,
       env: { ...process.env, DATABASE_URL: source.dsn, NO_COLOR: "1", ...environment },
       stdio: ["ignore", "pipe", "pipe"],

@@ -346,7 +346,7 @@ const STREAMING: HostileCase[] = [
     ...STREAM_ABORTED,
     abortMs: 1500,
     kinds: ["aborted", "decode"],
-    ...FLAT,
+    ...LARGE,
   }, async (peer) => {
     await peer.send(begun);
     const table = encode.relation({

@@ -1,4 +1,11 @@
-import { assert, assertEquals, assertFalse, assertInstanceOf, assertMatch } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertFalse,
+  assertInstanceOf,
+  assertMatch,
+  assertThrows,
+} from "@std/assert";
 import { describe, test } from "node:test";
 import {
   DecodeError,
@@ -169,6 +176,21 @@ describe("lengths and counts that lie", () => {
   test("of a logical message", () => {
     const at = MESSAGES.message!.length - "content".length - 4;
     for (const length of LENGTHS) errorOf(overwritten(MESSAGES.message!, at, ...int32(length)));
+  });
+
+  test("of tables that never cease fill no memory", () => {
+    const decoder = new PgOutputDecoder();
+    const columns = new Array(1000).fill({ name: "c".repeat(60) });
+    const flood = () => {
+      for (let oid = 1; oid < 1000; oid++) {
+        decoder.decode(encode.relation({ oid, name: "t", columns }));
+      }
+    };
+    assertThrows(flood, DecodeError, "tables are known");
+    // The same one again and again is no more than one.
+    const another = new PgOutputDecoder();
+    const again = encode.relation({ oid: 1, name: "t", columns });
+    for (let i = 0; i < 1000; i++) another.decode(again);
   });
 
   test("of the tables of a TRUNCATE", () => {
