@@ -55,6 +55,7 @@ export type WorkersSocketConnect = (
  *   under every `sslmode` but `disable`, and does not say what is wrong with a certificate (`"tls-failed"`).
  * - `sslrootcert=FILE`, `sslcert`, `sslsni=0` and `sslnegotiation=direct` are `"tls-unavailable"`; and so no
  *   certificate is shown that SCRAM could be bound to.
+ * - Whoever ends an encrypted connection in between seems to be the server that ends it.
  * - What connects belongs to one request, as all sockets there: make a stream in each.
  *
  * @example
