@@ -1,7 +1,7 @@
 /** Who answers, who we are, and what goes wrong before the first byte is read. */
 
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
-import type { Socket } from "node:net";
+import { connect as connectSocket, type Socket } from "node:net";
 import { after, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import type { TlsOptions as ServerOptions, TLSSocket } from "node:tls";
@@ -193,8 +193,15 @@ describe("the certificate of the other side", () => {
   });
 
   test("that is rejected closes the connection", async () => {
-    const transport = await connect(await everybody.tls(alone));
+    const { port } = await everybody.tls(alone);
+    const { promise: gone, resolve } = Promise.withResolvers<void>();
+    const between = await everybody.tcp((socket) => {
+      socket.pipe(connectSocket(port, "127.0.0.1")).pipe(socket);
+      peerOf(socket).ended.then(resolve);
+    });
+    const transport = await connect(between);
     await refused("certificate-rejected", /self-signed/, () => transport.startTls(ASK));
+    await gone;
     const error = await assertRejects(() => transport.read(), TransportError);
     assertEquals(error.kind, "connection-closed");
   });
