@@ -1,31 +1,32 @@
 /** What a stream and its backfills share from one run to the next: where progress is kept. */
-import { Backfill, type BackfillOptions } from "../backfill/backfill.ts";
+import type { BackfillOptions } from "../backfill/backfill.ts";
 import { BackfillError } from "../backfill/errors.ts";
-import { PostgresStateStore } from "../backfill/postgres_state_store.ts";
-import { prepareBackfill } from "../backfill/prepare.ts";
-import { Progress } from "../backfill/progress.ts";
-import { MemoryStateStore, type StateStore } from "../backfill/state_store.ts";
+import type { PostgresStateStore } from "../backfill/postgres_state_store.ts";
+import type { Progress } from "../backfill/progress.ts";
+import { MemoryStateStore } from "../backfill/state_store.ts";
 import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { ResolvedOptions } from "./options.ts";
+import { RunBackfill } from "./run_backfill.ts";
 
 /** One for each stream. */
 export class Backfills {
   readonly #options: ResolvedOptions;
   readonly #connector: Connector;
-  /** The source database's own; null where another one is used, or none. */
-  readonly #own: PostgresStateStore | null;
-  /** Null where nothing has to be known by the next process. */
-  readonly #store: StateStore | null;
+  /** True where the source database keeps it. */
+  readonly #inSource: boolean;
+  /** True where it has to be known by the next process. */
+  readonly #lasting: boolean;
+  /** What keeps it in the source database, once it is used. */
+  #own: PostgresStateStore | null = null;
 
   /** Connects to nothing yet. */
   constructor(options: ResolvedOptions, connector: Connector) {
     this.#options = options;
     this.#connector = connector;
     const { stateStore, backfill, temporary } = options;
-    const lasting = backfill === "initial" && !temporary;
-    this.#own = stateStore === null && lasting ? new PostgresStateStore({ connector }) : null;
-    this.#store = stateStore ?? this.#own;
+    this.#inSource = stateStore === null && backfill === "initial" && !temporary;
+    this.#lasting = stateStore !== null || this.#inSource;
   }
 
   /**
@@ -36,7 +37,8 @@ export class Backfills {
    */
   async prepare(tables: readonly TableName[], signal: AbortSignal | undefined): Promise<void> {
     const reads = this.#options.backfill === "initial";
-    if (!reads && this.#store === null) return;
+    if (!reads && !this.#lasting) return;
+    const { prepareBackfill } = await import("./backfill_parts.ts");
     try {
       await prepareBackfill({
         connector: this.#connector,
@@ -44,8 +46,8 @@ export class Backfills {
         publicationName: this.#options.publicationName,
         tables,
         reads,
-        progress: this.#store === null ? null : this.#progress(),
-        stateTable: this.#own !== null,
+        progress: this.#lasting ? await this.#progress() : null,
+        stateTable: this.#inSource,
       }, signal);
     } finally {
       await this.close();
@@ -53,32 +55,37 @@ export class Backfills {
   }
 
   /** For one run of the stream. */
-  make(
-    parts: Pick<BackfillOptions, "handOver" | "intake" | "queue" | "ask">,
-  ): Backfill {
+  make(parts: Pick<BackfillOptions, "handOver" | "intake" | "queue" | "ask">): RunBackfill {
     const { publicationName, backfill, backfillChunk, reconnect } = this.#options;
-    return new Backfill({
-      ...parts,
-      connector: this.#connector,
-      publicationName,
-      initial: backfill === "initial",
-      progress: this.#progress(),
-      lasting: this.#store !== null,
-      inSource: this.#own !== null,
-      // Two of them: one that is handed out, one that is read ahead.
-      limits: {
-        maxRows: Math.max(1, Math.floor(backfillChunk.maxRows / 2)),
-        maxBytes: backfillChunk.maxBytes / 2,
+    const initial = backfill === "initial";
+    return new RunBackfill({
+      needed: initial || this.#lasting,
+      make: async () => {
+        const { Backfill } = await import("./backfill_parts.ts");
+        return new Backfill({
+          ...parts,
+          connector: this.#connector,
+          publicationName,
+          initial,
+          progress: await this.#progress(),
+          lasting: this.#lasting,
+          inSource: this.#inSource,
+          // Two of them: one that is handed out, one that is read ahead.
+          limits: {
+            maxRows: Math.max(1, Math.floor(backfillChunk.maxRows / 2)),
+            maxBytes: backfillChunk.maxBytes / 2,
+          },
+          retry: reconnect,
+        });
       },
-      retry: reconnect,
     });
   }
 
   /** The slot is dropped: what was handed out of it means nothing to the next one. */
   async forget(): Promise<void> {
-    if (this.#store === null) return;
+    if (!this.#lasting) return;
     try {
-      await this.#progress().forget();
+      await (await this.#progress()).forget();
     } catch (error) {
       // Without a table of states there is nothing to forget.
       if (!(error instanceof BackfillError && error.kind === "state-missing")) throw error;
@@ -92,7 +99,11 @@ export class Backfills {
     await this.#own?.close();
   }
 
-  #progress(): Progress {
-    return new Progress(this.#store ?? new MemoryStateStore(), this.#options.slotName);
+  async #progress(): Promise<Progress> {
+    const { PostgresStateStore, Progress } = await import("./backfill_parts.ts");
+    const connector = this.#connector;
+    if (this.#inSource) this.#own ??= new PostgresStateStore({ connector });
+    const store = this.#own ?? this.#options.stateStore ?? new MemoryStateStore();
+    return new Progress(store, this.#options.slotName);
   }
 }

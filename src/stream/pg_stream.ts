@@ -2,7 +2,6 @@
  * The facade: what is watched, who handles it, and the life of a stream from start to stop. Longer than
  * other files: the half of it is the documentation of what users call.
  */
-import type { Backfill } from "../backfill/backfill.ts";
 import { HandOver } from "../backfill/hand_over.ts";
 import type { AnyRow, ChangeEvent, EventOf } from "../change.ts";
 import { Delivery } from "../delivery/delivery.ts";
@@ -39,6 +38,7 @@ import {
 import { Patience } from "./patience.ts";
 import { isInUse, type KnownSystem } from "./position.ts";
 import { DEFAULT_FINISH_MS, StreamRun } from "./run.ts";
+import type { RunBackfill } from "./run_backfill.ts";
 import { Session } from "./session.ts";
 import { onSignals } from "./signals.ts";
 import type { Source } from "./source.ts";
@@ -110,7 +110,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   #patience = new Patience();
   #running: Promise<void> | null = null;
   /** Of the run. */
-  #backfill: Backfill | null = null;
+  #backfill: RunBackfill | null = null;
   #state: Backfills | undefined;
   /** Handlers that did not finish when they were told to stop, while they have not. */
   #abandoned: Promise<unknown> | null = null;

@@ -2,7 +2,6 @@
  * A stream from start to stop: one queue, and as many connections as it takes. A little longer than other
  * files: what is lost, remade and decided on the way is one story, and is read as one.
  */
-import type { Backfill } from "../backfill/backfill.ts";
 import { backoffMs, pause } from "../backoff.ts";
 import { isRetryable, PgStreamError } from "../errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
@@ -26,6 +25,7 @@ import {
   temporaryLost,
 } from "./position.ts";
 import { commonHistory, promoted } from "./promotion.ts";
+import type { RunBackfill } from "./run_backfill.ts";
 import type { RunOptions } from "./run_options.ts";
 import type { Pipeline, SessionOptions } from "./session.ts";
 import type { OpenSession } from "./source.ts";
@@ -59,7 +59,7 @@ interface Arrival extends Continuation {
 export class StreamRun {
   readonly #options: RunOptions;
   readonly #pipeline: Pipeline;
-  readonly #backfill: Backfill;
+  readonly #backfill: RunBackfill;
   #session: OpenSession | null = null;
   #known: KnownSystem | null;
   /** True once a connection has streamed. */
@@ -79,7 +79,7 @@ export class StreamRun {
   #unfinished: Promise<unknown> | null = null;
 
   /** Connects to nothing yet. */
-  constructor(options: RunOptions, pipeline: Pipeline, backfill: Backfill) {
+  constructor(options: RunOptions, pipeline: Pipeline, backfill: RunBackfill) {
     this.#options = options;
     this.#pipeline = pipeline;
     this.#backfill = backfill;

@@ -1,5 +1,4 @@
 /** What a stream tells of itself. LSNs are strings: a report survives `JSON.stringify`. */
-import type { Backfill } from "../backfill/backfill.ts";
 import type { BackfillStatus } from "../backfill/job.ts";
 import type { ChangeEvent } from "../change.ts";
 import type { Frontier } from "../delivery/frontier.ts";
@@ -7,6 +6,7 @@ import type { Logger } from "../logger.ts";
 import { formatLsn } from "../lsn.ts";
 import { messageOf } from "./errors.ts";
 import type { StreamRun } from "./run.ts";
+import type { RunBackfill } from "./run_backfill.ts";
 
 /** What a stream is doing. `failed`: `start()` was rejected, and `lastError` says why. */
 export type StreamState =
@@ -80,7 +80,7 @@ export function tell<Arguments extends unknown[]>(
 interface Live {
   run: StreamRun;
   frontier: Frontier;
-  backfill: Backfill;
+  backfill: RunBackfill;
 }
 
 /** Keeps what `status()` tells, from one run to the next. */
@@ -122,7 +122,7 @@ export class StatusBoard {
   }
 
   /** A run begins. */
-  begin(run: StreamRun, frontier: Frontier, backfill: Backfill): void {
+  begin(run: StreamRun, frontier: Frontier, backfill: RunBackfill): void {
     this.#live = { run, frontier, backfill };
     this.#status.lastError = null;
     this.become("connecting");

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { describe, test } from "node:test";
 import type { ChangeEvent } from "../../../src/change.ts";
-import type { Backfill } from "../../../src/backfill/backfill.ts";
 import { Frontier, type TrackedTransaction } from "../../../src/delivery/frontier.ts";
 import { type Logger, silentLogger } from "../../../src/logger.ts";
 import type { StreamRun } from "../../../src/stream/run.ts";
+import type { RunBackfill } from "../../../src/stream/run_backfill.ts";
 import { StatusBoard, type StreamState } from "../../../src/stream/status.ts";
 
 const OPERATIONS = ["insert", "update", "delete", "truncate"] as const;
@@ -18,7 +18,7 @@ function boardOf(logger: Logger = silentLogger): StatusBoard {
 function running(board: StatusBoard) {
   const frontier = new Frontier(0n);
   const progress = { receivedLsn: 0n, handledLsn: 0n, confirmedLsn: 0n, queueBytes: 0 };
-  const backfill = { status: null } as unknown as Backfill;
+  const backfill = { status: null } as unknown as RunBackfill;
   board.begin({ progress } as unknown as StreamRun, frontier, backfill);
   const begin = (commitTimeMs: number): TrackedTransaction => {
     const transaction = frontier.begin(commitTimeMs);

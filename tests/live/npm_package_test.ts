@@ -1,0 +1,129 @@
+/** The tarball for npm: installed by npm into an empty folder, run, and checked by TypeScript's compiler. */
+
+import { assert, assertEquals } from "@std/assert";
+import { execFile } from "node:child_process";
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process from "node:process";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { install } from "../support/install.ts";
+import { runtimePath } from "../support/run/runtimes.ts";
+import { type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
+import { until } from "../support/streams.ts";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+let db: TestPostgres;
+/** Where it is installed. */
+let folder: string;
+let exported: string[];
+before(async () => {
+  const { exports } = JSON.parse(await readFile(join(root, "deno.json"), "utf8"));
+  exported = Object.keys(exports);
+  folder = await mkdtemp(join(tmpdir(), "pgstream-npm-"));
+  const tarball = join(folder, "pgstream.tgz");
+  // As `deno task pack` does.
+  await run(root, await runtimePath("deno"), [
+    "pack",
+    "--allow-dirty",
+    "--no-source-maps",
+    `--output=${tarball}`,
+  ]);
+  await writeFile(join(folder, "package.json"), `{ "private": true, "type": "module" }\n`);
+  const npm = join((await install("npm")).folder, "bin", "npm-cli.js");
+  const node = await runtimePath("node");
+  await run(folder, node, [npm, "install", "--no-audit", "--no-fund", "--silent", tarball]);
+  db = await testPostgres();
+});
+after(async () => {
+  await db?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** @returns what it printed. */
+async function run(cwd: string, program: string, args: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(program, args, {
+    cwd,
+    timeout: 100_000,
+    env: { ...process.env, NO_COLOR: "1" },
+  }).catch((error) => {
+    throw new Error(`${args.slice(0, 2).join(" ")}: ${error.stdout}\n${error.stderr}`);
+  });
+  return stdout;
+}
+
+test("the package has code and types for every entry point, its dependencies, and nothing else", async () => {
+  const installed = join(folder, "node_modules/@pgstream/pgstream");
+  const { exports, dependencies } = JSON.parse(
+    await readFile(join(installed, "package.json"), "utf8"),
+  ) as { exports: Record<string, Record<string, string>>; dependencies: Record<string, string> };
+  assertEquals(Object.keys(exports), exported);
+  for (const files of Object.values(exports)) {
+    assert(files.types!.endsWith(".d.ts") && files.default!.endsWith(".js"));
+    for (const file of Object.values(files)) await readFile(join(installed, file));
+  }
+  assertEquals(Object.keys(dependencies).sort(), ["@qdrant/js-client-rest", "postgres"]);
+  const files = await readdir(installed, { recursive: true });
+  assert(files.includes("README.md") && files.includes("LICENSE"));
+  assertEquals(files.filter((file) => /^(tests|examples|bench)\b|_test\./.test(file)), []);
+  for (const file of files.filter((file) => /\.(js|ts|json)$/.test(file))) {
+    const text = await readFile(join(installed, file), "utf8");
+    assert(!text.includes(root) && !text.includes("sourceMappingURL"), file);
+  }
+});
+
+test("whoever installs the package streams rows with it, and imports every entry point", async () => {
+  await db.query("CREATE TABLE documents (id int PRIMARY KEY)");
+  await db.query("INSERT INTO documents VALUES (1), (2)");
+  await copyFile(join(root, "tests/support/package/consumer.js"), join(folder, "consumer.js"));
+  const deno = process.versions.deno === undefined ? [] : ["run", "-A"];
+  const running = run(folder, process.execPath, [...deno, "consumer.js", db.dsn]);
+  running.catch(() => {});
+  await until("the slot to be read", async () => {
+    const slots = await db.query("SELECT FROM pg_replication_slots WHERE active");
+    return slots.length === 1;
+  }, 30_000);
+  await db.query("INSERT INTO documents VALUES (3)");
+  const printed = (await running).trim().split("\n");
+  const rows = ["insert 1 true", "insert 2 true", "insert 3 false"];
+  assertEquals(printed.sort(), [...rows, ...exported.map((entry) => `${entry} true`)].sort());
+});
+
+for (const moduleResolution of ["nodenext", "bundler"]) {
+  const skip = process.versions.deno !== undefined || process.versions.bun !== undefined
+    ? "once is enough: on Node"
+    : false;
+  test(
+    `users' code compiles against the package, moduleResolution ${moduleResolution}`,
+    { skip },
+    async () => {
+      await copyFile(join(root, "tests/support/usage.ts"), join(folder, "usage.ts"));
+      const imports = exported.map((entry, index) =>
+        `import * as e${index} from "${
+          entry.replace(/^\./, "@pgstream/pgstream")
+        }"; void e${index};`
+      );
+      await writeFile(join(folder, "entries.ts"), imports.join("\n"));
+      const compilerOptions = {
+        strict: true,
+        noEmit: true,
+        target: "es2024",
+        lib: ["es2024", "esnext", "dom"],
+        module: moduleResolution === "nodenext" ? "nodenext" : "esnext",
+        moduleResolution,
+        exactOptionalPropertyTypes: true,
+        noUncheckedIndexedAccess: true,
+        // What the package's own types import has to be there, too; and they need nobody else's.
+        skipLibCheck: false,
+        types: [],
+      };
+      const files = ["usage.ts", "entries.ts"];
+      await writeFile(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, files }));
+      const tsc = join(root, "node_modules/typescript/bin/tsc");
+      assertEquals(await run(folder, process.execPath, [tsc, "--project", "."]), "");
+    },
+  );
+}
