@@ -17,6 +17,7 @@ import { startTlsPostgres } from "../support/servers/tls_postgres.ts";
 import { type Database, uniqueName, until } from "../support/streams.ts";
 import { TestTable, texts } from "../support/test_table.ts";
 import { startWorker, type Worker } from "../support/workerd.ts";
+import { bundleForWorkers } from "../support/workers_bundle.ts";
 import type { CatchUpAnswer, CatchUpOrder, FoundError } from "../support/workers/catch_up.ts";
 
 const CANARY = "canary-9b1d07";
@@ -169,6 +170,12 @@ describe("a stream on Workers", () => {
     assertEquals(error!.kind, "host-unreachable");
     assertMatch(error!.hint!, /workersConnect\(connect\)/);
   });
+});
+
+test("what is built for Workers imports the platform's sockets, and nothing of Node's", async () => {
+  const code = await bundleForWorkers({ entry: "tests/support/workers/catch_up.ts" });
+  const imports = [...code.matchAll(/\b(?:from|import)\s*\(?\s*["']([^"']+)["']/g)];
+  assertEquals(imports.map(([, name]) => name), ["cloudflare:sockets"]);
 });
 
 describe("TLS on Workers", () => {
