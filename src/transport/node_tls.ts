@@ -66,10 +66,15 @@ export function startTls(plain: SocketTransport, options: TlsOptions): Promise<E
     const onClose = () => fail(endedEarly(address));
     const onError = (error: Error) => fail(tlsError(error, address));
     const onSecure = () => {
-      const rejection = rejectionOf(socket, options, address);
-      if (rejection !== null) return fail(rejection);
+      try {
+        const rejection = rejectionOf(socket, options, address);
+        if (rejection !== null) return fail(rejection);
+        encrypted = new TlsTransport(socket, plain, carrier);
+      } catch (error) {
+        // A certificate that a runtime cannot make sense of, with nobody else to catch it.
+        return onError(error as Error);
+      }
       settle();
-      encrypted = new TlsTransport(socket, plain, carrier);
       resolve(encrypted);
     };
     signal?.addEventListener("abort", onAbort, { once: true });

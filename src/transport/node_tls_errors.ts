@@ -64,7 +64,7 @@ function distrust(
     ];
   }
   if (/EXPIRED|NOT_YET_VALID|REVOKED|PURPOSE|SIGNATURE_FAILURE|INVALID_CA/.test(code)) {
-    return [`its chain is not valid (${code})`, "The server's ssl_cert_file has it."];
+    return [`its chain is not valid (${code})`, "It is in the server's ssl_cert_file."];
   }
   return [
     `the authority that signed it is not trusted here (${quote(certificate.issuer)})`,
