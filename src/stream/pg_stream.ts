@@ -282,8 +282,12 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    *
    * @example
    * ```ts
-   * for await (const transaction of stream.changes({ signal })) {
-   *   await store(transaction.events);
+   * import { PgStream } from "@pgstream/pgstream";
+   *
+   * const stream = new PgStream({ dsn: "postgresql://localhost/db" });
+   * stream.watch("documents");
+   * for await (const transaction of stream.changes({ signal: AbortSignal.timeout(60_000) })) {
+   *   for (const event of transaction.events) console.log(event.operation, event.key);
    *   transaction.ack();
    * }
    * ```

@@ -22,6 +22,8 @@ export interface CopyEnd {
  *
  * @example
  * ```ts
+ * import type { Span } from "./frames.ts";
+ *
  * async function follow(copy: CopyBoth, handle: (payload: Span) => void): Promise<void> {
  *   do {
  *     while (copy.advance()) handle(copy.payload);

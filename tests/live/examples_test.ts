@@ -232,3 +232,32 @@ test("qdrant.ts keeps the vectors in step", async () => {
     await store.close();
   }
 });
+
+test("bun.ts writes each transaction as a line of JSON, and confirms what it has written", async () => {
+  const example = new Example("bun.ts");
+  const slot = async () => {
+    const [found] = await source.query<{ active: boolean; confirmed: string }>(
+      "SELECT active, confirmed_flush_lsn AS confirmed FROM pg_replication_slots " +
+        "WHERE slot_name = 'bun_example'",
+    );
+    return found;
+  };
+  await running(example, async () => {
+    await until("the stream", async () => (await slot())?.active === true, 30_000);
+    await source.query("INSERT INTO documents VALUES (1, 'first'), (2, 'second')");
+    await example.says(/^\{"lsn".*"second".*\n/m);
+    const line = example.output.split("\n").find((line) => line.includes("second"))!;
+    const { lsn, rows } = JSON.parse(line);
+    assertEquals(rows, [
+      { operation: "insert", key: "1", row: { id: "1", content: "first" } },
+      { operation: "insert", key: "2", row: { id: "2", content: "second" } },
+    ]);
+    await until("the slot to be past it", async () => {
+      const [{ past }] = await source.query<{ past: boolean }>(
+        "SELECT $1::text::pg_lsn > $2::text::pg_lsn AS past",
+        [(await slot())!.confirmed, lsn],
+      ) as [{ past: boolean }];
+      return past;
+    });
+  });
+});
