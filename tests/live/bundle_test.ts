@@ -63,7 +63,7 @@ describe("a bundle streams", () => {
   test("without the file for backfills, until it is asked for", async () => {
     const apart = await mkdtemp(join(folder, "part-"));
     for (const file of await readdir(folder)) {
-      if (/^pgstream(-node.*)?\.min\.js$/.test(file)) {
+      if (/^pgstream.*\.min\.js$/.test(file) && !file.includes("backfill")) {
         await copyFile(join(folder, file), join(apart, file));
       }
     }
