@@ -311,6 +311,7 @@ function handshakeError(cause: unknown, address: Address, host: string): Transpo
   return new TransportError(
     `Encryption of the connection to ${formatAddress(address)} failed: the runtime rejects the ` +
       `certificate, as one for ${host}, or there is no TLS; it does not say which`,
-    { kind: "tls-failed", address, hint: CERTIFICATE_HINT, cause },
+    // A network that failed in the middle looks the same, and passes.
+    { kind: "tls-failed", address, hint: CERTIFICATE_HINT, retryable: true, cause },
   );
 }

@@ -118,8 +118,9 @@ function transportOf(
     return "certificate-rejected";
   }
   if (bad === "nothing" || (bad === "wrong name" && verifies === "ca")) return "encrypted";
-  // Workers do not say what a handshake failed of.
-  return runtime === "workerd" ? "tls-failed" : "certificate-rejected";
+  if (runtime !== "workerd") return "certificate-rejected";
+  // Workers do not say what a handshake failed of: it may be the network, and another host may do.
+  return address === "two hosts" ? "no-host" : "tls-failed";
 }
 
 const VERIFIES: Record<TlsName, "none" | "ca" | "full"> = {
