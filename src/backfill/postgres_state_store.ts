@@ -97,7 +97,12 @@ export class PostgresStateStore implements StateStore {
   }
 
   async #connect(signal: AbortSignal): Promise<Connection> {
-    if (this.#connection !== null && !this.#connection.closed) return this.#connection;
+    const kept = this.#connection;
+    if (kept !== null && !kept.closed) {
+      if (!this.#connector.hasLeft(kept)) return kept;
+      // What is stored on a server that was the primary is lost to the one that is.
+      await kept.close();
+    }
     const connection = await this.#connector.connect({ signal });
     try {
       // Durable whatever the role's default is, and yet never held up by a standby that is away.

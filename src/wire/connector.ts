@@ -67,6 +67,11 @@ export class Connector {
     return connection;
   }
 
+  /** True where a connection that is kept is to another host than where replication is by now. */
+  hasLeft(connection: Connection): boolean {
+    return this.#replicationHost !== null && connection.host !== this.#replicationHost;
+  }
+
   /** Connections may go to any of the hosts again, until one is for replication. */
   release(): void {
     this.#replicationHost = null;

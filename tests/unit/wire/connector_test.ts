@@ -95,6 +95,20 @@ test("a replication connection that comes to nothing leaves the others where the
   assertEquals(await placeOf(connector.connect()), 1);
 });
 
+test("a connection that is kept knows that replication has moved on", async () => {
+  const connector = await connectorTo(2, "target_session_attrs=any");
+  const kept = await connector.connect();
+  assertEquals(connector.hasLeft(kept), false, "there is no replication yet");
+  assertEquals(await placeOf(connector.connect({ replication: "database" })), 0);
+  assertEquals(connector.hasLeft(kept), false);
+  scripts[0] = closes("57P03");
+  assertEquals(await placeOf(connector.connect({ replication: "database" })), 1);
+  assertEquals(connector.hasLeft(kept), true);
+  connector.release();
+  assertEquals(connector.hasLeft(kept), false);
+  await kept.close();
+});
+
 test("queries are drawn to no other server where the order is one of chance", async () => {
   const connector = await connectorTo(5, "target_session_attrs=any&load_balance_hosts=random");
   for (let round = 0; round < 10; round++) {
