@@ -2,7 +2,7 @@
  * The rows that are there already, then every change. Start it again: it goes on where it was.
  *
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
- *     deno run --allow-net --allow-env examples/backfill.ts
+ *     deno run --allow-net --allow-env="DATABASE_URL,PG*" examples/backfill.ts
  *
  * The first run makes the slot "backfill_example", which holds on to the WAL until it is dropped, and the
  * table pgstream.state. Reads DATABASE_URL, or the PG* variables.

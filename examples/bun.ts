@@ -8,7 +8,7 @@
  * Bun reads DATABASE_URL, or the PG* variables, from `.env` as well. Nothing in here is Bun's own: Node runs
  * it as it is, and Deno by
  *
- *     deno run --allow-net --allow-env examples/bun.ts
+ *     deno run --allow-net --allow-env="DATABASE_URL,PG*" examples/bun.ts
  *
  * Ctrl+C stops it; the slot "bun_example" stays, and holds on to the WAL until it is read or dropped.
  */

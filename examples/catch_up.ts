@@ -2,7 +2,7 @@
  * Handles what was committed since it ran last, and ends: for cron, or a serverless function.
  *
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
- *     deno run --allow-net --allow-env examples/catch_up.ts
+ *     deno run --allow-net --allow-env="DATABASE_URL,PG*" examples/catch_up.ts
  *
  * The first run makes the slot "catch_up_example"; from then on it holds on to the WAL between two
  * runs, until it is dropped. Reads DATABASE_URL, or the PG* variables.

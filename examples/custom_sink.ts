@@ -2,7 +2,7 @@
  * A sink of one's own: two methods are enough. This one keeps a file of JSON lines, one a write.
  *
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
- *     deno run --allow-net --allow-env --allow-write=writes.jsonl examples/custom_sink.ts writes.jsonl
+ *     deno run --allow-net --allow-env="DATABASE_URL,PG*" --allow-write=writes.jsonl examples/custom_sink.ts writes.jsonl
  *
  * Ctrl+C stops it; the slot "custom_sink_example" stays, and holds on to the WAL until it is read or
  * dropped.

@@ -2,7 +2,7 @@
  * Batches, several at a time, with a place for what cannot be handled.
  *
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
- *     deno run --allow-net --allow-env examples/dead_letters.ts
+ *     deno run --allow-net --allow-env="DATABASE_URL,PG*" examples/dead_letters.ts
  *
  * Ctrl+C stops it; the slot "dead_letters_example" stays, and holds on to the WAL until it is read or
  * dropped. Reads DATABASE_URL, or the PG* variables.

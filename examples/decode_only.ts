@@ -3,7 +3,7 @@
  * neither events nor sinks.
  *
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
- *     deno run --allow-net --allow-env examples/decode_only.ts
+ *     deno run --allow-net --allow-env="DATABASE_URL,PG*" examples/decode_only.ts
  *
  * Ctrl+C stops it; the slot "decode_only_example" stays, and holds on to the WAL until it is read or
  * dropped.

@@ -2,7 +2,7 @@
  * Keeps a pgvector table in step with a table of texts.
  *
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
- *     VECTOR_URL=postgresql://… deno run --allow-net --allow-env --allow-read=node_modules examples/pgvector.ts
+ *     VECTOR_URL=postgresql://… deno run --allow-net --allow-env="DATABASE_URL,VECTOR_URL,PG*" --allow-read=node_modules examples/pgvector.ts
  *
  * Ctrl+C stops it; the slot "pgvector_example" stays, and holds on to the WAL until it is read or dropped.
  *

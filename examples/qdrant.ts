@@ -2,7 +2,7 @@
  * Keeps a Qdrant collection in step with a table of texts.
  *
  *     psql "$DATABASE_URL" -c 'CREATE TABLE documents (id bigint PRIMARY KEY, content text)'
- *     QDRANT_URL=http://localhost:6333 deno run --allow-net --allow-env --allow-read=node_modules examples/qdrant.ts
+ *     QDRANT_URL=http://localhost:6333 deno run --allow-net --allow-env="DATABASE_URL,QDRANT_*,PG*" --allow-read=node_modules examples/qdrant.ts
  *
  * Ctrl+C stops it; the slot "qdrant_example" stays, and holds on to the WAL until it is read or dropped.
  *

@@ -26,7 +26,7 @@ function argumentsOf(name: string, given: string[]): string[] {
     readFileSync(join(ROOT, path), "utf8"),
   )!;
   // What it may write is where the test wants it.
-  const allowed = flags!.split(" ").map((flag) =>
+  const allowed = flags!.replaceAll('"', "").split(" ").map((flag) =>
     flag.startsWith("--allow-write=") ? `--allow-write=${given[0]}` : flag
   );
   return ["run", "--no-prompt", ...allowed, path, ...given];
