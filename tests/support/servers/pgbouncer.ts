@@ -92,10 +92,10 @@ async function programs(): Promise<string> {
     try {
       await chmod(building, 0o755);
       const download = () =>
-        run("apt-get", ["download", ...PACKAGES], { cwd: building, timeout: 60_000 });
+        run("apt-get", ["download", ...PACKAGES], { cwd: building, timeout: 30_000 });
       // A machine without lists of packages knows none, until they are fetched.
       await download().catch(async () => {
-        await run("apt-get", ["update"], { timeout: 120_000 });
+        await run("apt-get", ["update"], { timeout: 30_000 });
         await download();
       });
       for (const file of await readdir(building)) {
