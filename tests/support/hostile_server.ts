@@ -11,7 +11,7 @@ import type { Connection } from "../../src/wire/connection.ts";
 import { Connector, type ConnectorOptions } from "../../src/wire/connector.ts";
 import { collectGarbage } from "./collect_garbage.ts";
 import { assertNoCanary, CANARY, CANARY_USER, CanaryLog } from "./canary.ts";
-import { type Peer, startScripted } from "./scripted_server.ts";
+import { type Peer, startScripted, welcome } from "./scripted_server.ts";
 
 /** What the client does while the server attacks. */
 export type Operation =
@@ -299,6 +299,32 @@ function streamOf(options: ConnectorOptions, held: unknown[]): PgStream {
   stream.watch("documents");
   held.push(stream);
   return stream;
+}
+
+/** Makes cases of one operation. @param before what comes of every peer before the case's own script */
+export function casesOf(
+  operation: Operation,
+  before: (peer: Peer) => Promise<unknown>,
+): (
+  name: string,
+  kinds: readonly string[],
+  script: (peer: Peer) => Promise<void>,
+) => HostileCase {
+  return (name, kinds, script) => ({
+    name,
+    operation,
+    kinds,
+    script: async (peer) => {
+      await before(peer);
+      await script(peer);
+    },
+  });
+}
+
+/** Lets the client in, and takes its first message. */
+export async function afterTheQuestion(peer: Peer): Promise<void> {
+  await welcome(peer);
+  await peer.message();
 }
 
 /** How many are played at once: most of them wait. */

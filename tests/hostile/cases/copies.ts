@@ -1,5 +1,10 @@
 /** Attacks on a COPY, and on the stream that START_REPLICATION begins. */
-import type { HostileCase, Operation } from "../../support/hostile_server.ts";
+import {
+  afterTheQuestion,
+  casesOf,
+  type HostileCase,
+  type Operation,
+} from "../../support/hostile_server.ts";
 import { ByteWriter } from "../../../src/bytes.ts";
 import {
   end,
@@ -12,7 +17,7 @@ import {
   SYSTEM,
   xLogData,
 } from "../../support/hostile_postgres.ts";
-import { concat, int16, msg, type Peer, say, welcome } from "../../support/scripted_server.ts";
+import { concat, int16, msg, type Peer, say } from "../../support/scripted_server.ts";
 
 const VIOLATION = ["protocol-violation"];
 const LOST = ["connection-lost"];
@@ -22,22 +27,7 @@ const Z = say.ready;
 const DONE = [say.copyDone, say.complete("COPY 2"), Z];
 const ROWS = [say.copyOut, say.copyData("a\n"), say.copyData("b\n")];
 
-function copying(
-  name: string,
-  kinds: readonly string[],
-  script: (peer: Peer) => Promise<void>,
-): HostileCase {
-  return {
-    name,
-    operation: "COPY",
-    kinds,
-    script: async (peer) => {
-      await welcome(peer);
-      await peer.message();
-      await script(peer);
-    },
-  };
-}
+const copying = casesOf("COPY", afterTheQuestion);
 
 function copies(name: string, kinds: readonly string[], ...messages: Uint8Array[]): HostileCase {
   return copying(name, kinds, async (peer) => {

@@ -23,7 +23,7 @@ import {
 } from "../../support/scripted_server.ts";
 
 /** What a runtime grows by when so much goes through it and nothing is kept. */
-const GARBAGE_MIB = 256;
+const GARBAGE_MIB = 160;
 const FLAT = { maxGrowthMiB: GARBAGE_MIB };
 /** … where each message is a mebibyte, or becomes several of objects. */
 const LARGE = { maxGrowthMiB: 2 * GARBAGE_MIB };

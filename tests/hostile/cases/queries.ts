@@ -1,14 +1,6 @@
 /** Attacks on a connection that runs `SELECT 1`. */
-import type { HostileCase } from "../../support/hostile_server.ts";
-import {
-  concat,
-  int16,
-  int32,
-  msg,
-  type Peer,
-  say,
-  welcome,
-} from "../../support/scripted_server.ts";
+import { afterTheQuestion, casesOf, type HostileCase } from "../../support/hostile_server.ts";
+import { concat, int16, int32, msg, type Peer, say } from "../../support/scripted_server.ts";
 
 const VIOLATION = ["protocol-violation"];
 const LOST = ["connection-lost"];
@@ -17,22 +9,7 @@ const ABORTED = { kinds: ["aborted"], abortMs: 200, waitsMs: 2000 };
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-function asked(
-  name: string,
-  kinds: readonly string[],
-  script: (peer: Peer) => Promise<void>,
-): HostileCase {
-  return {
-    name,
-    operation: "query",
-    kinds,
-    script: async (peer) => {
-      await welcome(peer);
-      await peer.message();
-      await script(peer);
-    },
-  };
-}
+const asked = casesOf("query", afterTheQuestion);
 
 function answers(name: string, kinds: readonly string[], ...messages: Uint8Array[]): HostileCase {
   return asked(name, kinds, async (peer) => {

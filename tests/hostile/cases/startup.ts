@@ -1,5 +1,5 @@
 /** Attacks before the connection is there, but for those of SCRAM. */
-import type { HostileCase } from "../../support/hostile_server.ts";
+import { casesOf, type HostileCase } from "../../support/hostile_server.ts";
 import { CANARY } from "../../support/canary.ts";
 import { concat, int16, int32, msg, type Peer, say } from "../../support/scripted_server.ts";
 
@@ -33,21 +33,7 @@ function silent(name: string, ...messages: Uint8Array[]): HostileCase {
   return { ...answers(name, [], ...messages), ...TIMEOUT };
 }
 
-function scripted(
-  name: string,
-  kinds: readonly string[],
-  script: (peer: Peer) => Promise<void>,
-): HostileCase {
-  return {
-    name,
-    operation: "connect",
-    kinds,
-    script: async (peer) => {
-      await peer.startup();
-      await script(peer);
-    },
-  };
-}
+const scripted = casesOf("connect", (peer) => peer.startup());
 
 const errorOf = (...fields: string[]) =>
   msg("E", fields.map((field) => `${field}\0`).join(""), [0]);
