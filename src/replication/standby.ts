@@ -4,22 +4,9 @@
  * https://www.postgresql.org/docs/current/logicaldecoding-explanation.html#LOGICALDECODING-REPLICATION-SLOTS
  */
 import type { Lsn } from "../lsn.ts";
-import { formatTableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
-import { quoteIdentifier } from "../wire/quote.ts";
-import { PublicationError, ReplicationError } from "./errors.ts";
-import {
-  addTablesSql,
-  checkPartitionRoots,
-  createPublicationSql,
-  notPublishedWarnings,
-  type Publication,
-  type PublicationChange,
-  type PublicationUse,
-  unpublishedTables,
-} from "./publication.ts";
+import { ReplicationError } from "./errors.ts";
 import { lsnOf, rowsOf } from "./server.ts";
-import type { CatalogTable } from "./tables.ts";
 
 /** The first version whose standbys decode. */
 const DECODES_SINCE = 160000;
@@ -47,56 +34,4 @@ export function checkStandbyDecodes(connection: Connection): void {
     kind: "standby",
     hint: "A standby streams changes from PostgreSQL 16 on: connect to the primary.",
   });
-}
-
-/**
- * What `reconcilePublication` is on a primary: changes nothing, and checks that nothing has to be changed.
- *
- * @param publication as the standby shows it; null: there is none
- * @throws {PublicationError} `publication-missing`, `table-not-published`, `publication-partition-root`, each with
- * what to run on the primary.
- */
-export function checkPublicationOnStandby(
-  connection: Connection,
-  use: PublicationUse,
-  publication: Publication | null,
-  tables: readonly CatalogTable[],
-): PublicationChange {
-  const { publicationName } = use;
-  if (publication === null) {
-    throw new PublicationError(
-      `Publication "${publicationName}" does not exist, and a standby cannot make it`,
-      {
-        kind: "publication-missing",
-        publicationName,
-        hint: onPrimary(createPublicationSql(use, tables, connection.serverVersion)),
-      },
-    );
-  }
-  const missing = unpublishedTables(publication, tables);
-  if (missing.length > 0) {
-    throw new PublicationError(
-      `Publication "${publicationName}" does not publish ${
-        missing.map(formatTableName).join(", ")
-      }, and a standby cannot add it`,
-      {
-        kind: "table-not-published",
-        publicationName,
-        hint: onPrimary(
-          `ALTER PUBLICATION ${quoteIdentifier(publicationName)} ${addTablesSql(missing)}`,
-        ),
-      },
-    );
-  }
-  checkPartitionRoots(publicationName, publication, tables);
-  return {
-    publication: "found",
-    added: [],
-    removed: [],
-    warnings: notPublishedWarnings(publicationName, publication),
-  };
-}
-
-function onPrimary(sql: string): string {
-  return `Run on the primary: ${sql}; then setup() here again`;
 }

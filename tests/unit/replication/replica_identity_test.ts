@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
 import { ReplicationError } from "../../../src/replication/errors.ts";
-import { type CatalogTable, checkReplicaIdentity } from "../../../src/replication/tables.ts";
+import { checkReplicaIdentity } from "../../../src/replication/replica_identity.ts";
+import type { CatalogTable } from "../../../src/replication/tables.ts";
 
 function tableOf(fields: Partial<CatalogTable> = {}): CatalogTable {
   return {

@@ -1,0 +1,99 @@
+/** Whether the changes of tables can be published, by what the catalogue says of them. */
+import { formatTableName, quoteTableName } from "../table_name.ts";
+import { ReplicationError } from "./errors.ts";
+import type { CatalogTable } from "./tables.ts";
+
+/**
+ * Checks that publishing the tables breaks nobody: without a usable replica identity, every UPDATE
+ * and DELETE of a published table fails for whoever runs it.
+ * https://www.postgresql.org/docs/current/logical-replication-publication.html
+ *
+ * @param options.publishesGenerated what makes a generated column no trouble under FULL: before
+ * PostgreSQL 18 it is none, since then the publication may carry it
+ * @param options.standby what is to be run is to be run elsewhere. Default: false
+ * @returns warnings about what works, though not as one might think
+ * @throws {ReplicationError} of kind `replica-identity`, with the statement to run.
+ */
+export function checkReplicaIdentity(
+  tables: readonly CatalogTable[],
+  { publishesGenerated, standby = false }: { publishesGenerated: boolean; standby?: boolean },
+): string[] {
+  const warnings: string[] = [];
+  for (const table of tables) {
+    const trouble = identityTrouble(table, publishesGenerated);
+    if (trouble !== null) {
+      throw new ReplicationError(trouble.message, {
+        kind: "replica-identity",
+        hint: standby ? `On the primary: ${trouble.hint}` : trouble.hint,
+      });
+    }
+    const name = formatTableName(table);
+    const uncovered = table.primaryKey.filter((column) => !table.identityIndex.includes(column));
+    if (table.replicaIdentity === "index" && uncovered.length > 0) {
+      warnings.push(
+        `Table "${name}" has an index as its replica identity that lacks the primary key's ` +
+          `${
+            uncovered.join(", ")
+          }: a DELETE is known by the index's columns only, and a change of ` +
+          `the primary key goes unnoticed. Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`,
+      );
+    }
+  }
+  return warnings;
+}
+
+function identityTrouble(
+  table: CatalogTable,
+  publishesGenerated: boolean,
+): { message: string; hint: string } | null {
+  const name = formatTableName(table);
+  const fail = (message: string, hint: string) => ({ message, hint });
+  const broken = "its UPDATE and DELETE would fail once it is published";
+  switch (table.replicaIdentity) {
+    case "default":
+      if (table.primaryKey.length > 0) break;
+      return fail(
+        `Table "${name}" has no primary key: ${broken}`,
+        `Add a primary key, or run: ${alter(table)} REPLICA IDENTITY FULL;`,
+      );
+    case "nothing":
+      // The identity that counts for updates is the partitions'; the root's key names the row.
+      if (table.partitioned && table.primaryKey.length > 0) break;
+      return fail(
+        `Table "${name}" has REPLICA IDENTITY NOTHING: ${broken}`,
+        `Run: ${alter(table)} REPLICA IDENTITY ${
+          table.primaryKey.length > 0 ? "DEFAULT" : "FULL"
+        };`,
+      );
+    case "index":
+      if (table.identityIndex.length > 0) break;
+      return fail(
+        `The index that is the replica identity of table "${name}" is gone: ${broken}`,
+        `Run: ${alter(table)} REPLICA IDENTITY ${
+          table.primaryKey.length > 0 ? "DEFAULT" : "FULL"
+        };`,
+      );
+    case "full":
+      if (publishesGenerated || table.generated.length === 0) break;
+      return fail(
+        `Table "${name}" has REPLICA IDENTITY FULL and generated columns ` +
+          `(${table.generated.join(", ")}) that are not published: ${broken}`,
+        table.primaryKey.length > 0
+          ? `Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`
+          : "Add a primary key and go back to REPLICA IDENTITY DEFAULT.",
+      );
+  }
+  if (table.partitionsWithoutIdentity.length > 0) {
+    return fail(
+      `Partitions of "${name}" have no usable replica identity: ${broken} ` +
+        `(${table.partitionsWithoutIdentity.join(", ")})`,
+      "Give the root a primary key, or run for each partition: " +
+        "ALTER TABLE … REPLICA IDENTITY FULL;",
+    );
+  }
+  return null;
+}
+
+function alter(table: CatalogTable): string {
+  return `ALTER TABLE ${quoteTableName(table)}`;
+}

@@ -1,0 +1,200 @@
+/** What `SlotManager` does on the server. Loaded when it is called: a stream that runs needs none of it. */
+import type { TableName } from "../table_name.ts";
+import type { Connection } from "../wire/connection.ts";
+import type { Connector } from "../wire/connector.ts";
+import { PostgresError } from "../wire/postgres_error.ts";
+import { quoteIdentifier } from "../wire/quote.ts";
+import { connectForReplication } from "./connect.ts";
+import { PublicationError } from "./errors.ts";
+import { readPublication } from "./publication.ts";
+import { ownershipComment, type PublicationChange, reconcilePublication } from "./reconcile.ts";
+import { checkReplicaIdentity } from "./replica_identity.ts";
+import { currentDatabase } from "./server.ts";
+import { checkServer } from "./server_check.ts";
+import { dropSlot, ensureSlot } from "./slot.ts";
+import { checkFailoverSupported, checkSlot, checkSlotKind, slotNameTaken } from "./slot_check.ts";
+import { readSlot, type Slot } from "./slot_state.ts";
+import { checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
+import { checkPublicationOnStandby } from "./standby_publication.ts";
+import { readTables } from "./tables.ts";
+
+/** What is set up, or taken down. */
+export interface Setup {
+  connector: Connector;
+  slotName: string;
+  publicationName: string;
+  tables: readonly TableName[];
+  createTimeoutMs: number;
+  failover: boolean;
+  temporary: boolean;
+}
+
+/** What `setup()` did. */
+export interface SetupReport {
+  /** Whether the slot had to be made; "found" for a temporary one too, which setup() never makes. */
+  slot: "created" | "found";
+  /** True for a temporary slot; absent for any other. */
+  temporary?: true;
+  /** What had to be done about the publication. */
+  publication: "created" | "altered" | "found";
+  /** Tables that were added to the publication, `schema.table`. */
+  added: string[];
+  /** Tables that were removed from it. */
+  removed: string[];
+  /** What works, though not as one might think; each with the statement that mends it. */
+  warnings: string[];
+}
+
+/** `SlotManager.setup()`, of at least one table. @throws as it does */
+export async function setUp(options: Setup, signal?: AbortSignal): Promise<SetupReport> {
+  const { slotName, publicationName, temporary, failover } = options;
+  const connection = await connectForReplication(options.connector, { signal });
+  try {
+    await checkServer(connection, signal);
+    const standby = await readReplayedLsn(connection, signal) !== null;
+    if (standby) checkStandbyDecodes(connection);
+    if (failover) await checkFailoverSupported(connection, slotName, signal);
+    const tables = await readTables(connection, options.tables, signal);
+    const publication = await readPublication(connection, publicationName, signal);
+    const publishesGenerated = connection.serverVersion < 180000 ||
+      publication?.generatedColumns === true;
+    const warnings = checkReplicaIdentity(tables, { publishesGenerated, standby });
+    const database = await currentDatabase(connection, signal);
+    const check = temporary ? checkNameFree : checkSlot;
+    const slot = await checkedSlot(connection, slotName, database, check, signal);
+    // The publication first: up to PostgreSQL 17 a slot that decodes WAL from before its
+    // publication fails for good, and 18 skips those rows.
+    const use = { publicationName, slotName, slotActivePid: slot?.activePid ?? null };
+    const change = standby
+      ? checkPublicationOnStandby(connection, use, publication, tables)
+      : await reconcilePublication(connection, use, tables, signal);
+    const created = !temporary && await ensureSlot(connection, slotName, database, {
+      timeoutMs: options.createTimeoutMs,
+      signal,
+      failover,
+      logger: options.connector.logger,
+    });
+    if (slot !== null && !temporary && change.publication === "created") {
+      warnings.push(
+        `Slot "${slotName}" was there before publication "${publicationName}", and ` +
+          "cannot read WAL from before it: where the stream fails for that, drop the slot and run " +
+          "setup() again; changes that were missed are gone.",
+      );
+    }
+    return {
+      slot: created ? "created" : "found",
+      ...(temporary ? { temporary: true } : {}),
+      publication: change.publication,
+      added: change.added,
+      removed: change.removed,
+      warnings: [...warnings, ...lostByOldMinor(connection, change), ...change.warnings],
+    };
+  } finally {
+    await connection.close();
+  }
+}
+
+/** `SlotManager.teardown()`. @throws as it does */
+export async function tearDown(
+  { connector, slotName, publicationName, temporary }: Setup,
+  { dropSlot: slot, dropPublication: publication }: {
+    dropSlot: boolean;
+    dropPublication: boolean;
+  },
+  signal?: AbortSignal,
+): Promise<void> {
+  const connection = await connectForReplication(connector, { signal });
+  try {
+    const database = await currentDatabase(connection, signal);
+    if (
+      slot && !temporary &&
+      await checkedSlot(connection, slotName, database, checkSlotKind, signal)
+    ) {
+      await dropSlot(connection, slotName, signal);
+    }
+    if (publication) {
+      await dropPublication(connection, slotName, publicationName, connector, signal);
+    }
+  } finally {
+    await connection.close();
+  }
+}
+
+/** The slot, or null where there is none. Unless it is just being made, it has passed `check`. */
+async function checkedSlot(
+  connection: Connection,
+  slotName: string,
+  database: string,
+  check: typeof checkSlot,
+  signal?: AbortSignal,
+): Promise<Slot | null> {
+  const slot = await readSlot(connection, slotName, signal);
+  if (slot !== null && !slot.creating) check(slotName, slot, database);
+  return slot;
+}
+
+/** A stream's own temporary slot may be there, while it runs; no other may. */
+function checkNameFree(slotName: string, slot: Slot): void {
+  if (!slot.temporary) throw slotNameTaken(slotName, slot);
+}
+
+async function dropPublication(
+  connection: Connection,
+  slotName: string,
+  publicationName: string,
+  { logger }: Connector,
+  signal?: AbortSignal,
+): Promise<void> {
+  const publication = await readPublication(connection, publicationName, signal);
+  if (publication === null) return;
+  if (publication.comment !== ownershipComment(slotName)) {
+    logger.warn(
+      `Publication "${publicationName}" stays: its COMMENT does not say that slot ` +
+        `"${slotName}" owns it`,
+    );
+    return;
+  }
+  const name = quoteIdentifier(publicationName);
+  if (await readReplayedLsn(connection, signal) !== null) {
+    logger.warn(
+      `Publication "${publicationName}" stays: this server is a standby. ` +
+        `Run on the primary: DROP PUBLICATION ${name};`,
+    );
+    return;
+  }
+  try {
+    await connection.query(`DROP PUBLICATION IF EXISTS ${name}`, { signal });
+  } catch (error) {
+    if (!(error instanceof PostgresError) || error.code !== "42501") throw error;
+    throw new PublicationError(`Cannot drop publication "${publicationName}": ${error.summary}`, {
+      kind: "publication-privilege",
+      publicationName,
+      hint: `Let its owner run: DROP PUBLICATION ${name};`,
+      cause: error,
+    });
+  }
+}
+
+function lostByOldMinor(connection: Connection, change: PublicationChange): string[] {
+  const fixed = fixedMinor(connection.serverVersion);
+  if (fixed === null || change.publication !== "altered" || change.added.length === 0) return [];
+  return [
+    `PostgreSQL ${connection.parameters.get("server_version")} loses later changes of a table ` +
+    "that is added beside an open transaction that has written to it: where there was one, " +
+    `compare ${change.added.join(", ")} with what it is kept in step with. ` +
+    `It is fixed in PostgreSQL ${fixed}.`,
+  ];
+}
+
+/**
+ * The first release in which ALTER PUBLICATION reaches transactions that are open, where the server is
+ * older; the release notes of 17.5 tell of it. Null where it does.
+ */
+function fixedMinor(serverVersion: number): string | null {
+  const fixes: Record<number, number> = { 13: 21, 14: 18, 15: 13, 16: 9, 17: 5 };
+  const major = Math.floor(serverVersion / 10_000);
+  if (major > 17) return null;
+  const minor = fixes[major];
+  if (minor === undefined) return "13.21";
+  return serverVersion % 10_000 < minor ? `${major}.${minor}` : null;
+}
