@@ -37,7 +37,7 @@ export const BUNDLES: readonly Bundle[] = [
     name: "pgstream",
     inputs: ["mod.ts"],
     workers: false,
-    mostBytes: 52 * KB,
+    mostBytes: 52.6 * KB,
     targetBytes: 40 * KB,
   },
   {
