@@ -73,6 +73,7 @@ export {
   type SlotManagerOptions,
 } from "./src/replication/slot_manager.ts";
 export {
+  type PgOutputOptions,
   ReplicationStream,
   type ReplicationStreamOptions,
 } from "./src/replication/replication_stream.ts";
