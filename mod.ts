@@ -73,6 +73,7 @@ export {
   type SlotManagerOptions,
 } from "./src/replication/slot_manager.ts";
 export {
+  type PgOutputOptions,
   ReplicationStream,
   type ReplicationStreamOptions,
 } from "./src/replication/replication_stream.ts";
@@ -81,7 +82,9 @@ export { PublicationError, ReplicationError, SlotError } from "./src/replication
 
 export {
   type Begin,
+  type BeginPrepare,
   type Commit,
+  type CommitPrepared,
   commitTimeToDate,
   DecodeError,
   type DecodeErrorOptions,
@@ -92,10 +95,18 @@ export {
   type Origin,
   PgOutputDecoder,
   type PgOutputMessage,
+  type Prepare,
   type Relation,
   type RelationColumn,
   type ReplicaIdentity,
+  type RollbackPrepared,
   type Row,
+  type StreamAbort,
+  type StreamCommit,
+  type StreamMessage,
+  type StreamPrepare,
+  type StreamStart,
+  type StreamStop,
   type Truncate,
   type TupleValue,
   type Type,

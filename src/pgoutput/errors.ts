@@ -36,3 +36,12 @@ export class DecodeError extends PgStreamError {
     this.offset = offset;
   }
 }
+
+/**
+ * A transaction that cannot be put together from its parts: `kind` is `"stream-too-large"`, or
+ * `"stream-order"` where messages came that no server sends in that order.
+ */
+export class AssemblyError extends PgStreamError {
+  /** `"AssemblyError"` */
+  override name: string = "AssemblyError";
+}

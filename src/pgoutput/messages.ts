@@ -2,10 +2,14 @@
  * What pgoutput says, one interface a message, named and ordered as in
  * https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
  *
+ * What protocols 2 to 4 add is in `stream_messages.ts`.
+ *
  * LSNs are `bigint`, byte positions in the write-ahead log, unsigned 64 bits; times are `bigint`,
  * microseconds since 2000-01-01 00:00 UTC; OIDs and transaction ids are unsigned 32 bits. Nothing
  * in a message refers to the bytes that it was decoded from.
  */
+
+import type { StreamMessage } from "./stream_messages.ts";
 
 /** A transaction begins. Its rows follow, up to its `Commit`. */
 export interface Begin {
@@ -33,11 +37,14 @@ export interface Commit {
   commitTimeUs: bigint;
 }
 
-/** Where the transaction was made first, if it came to the server by replication. After `Begin`. */
+/**
+ * Where the transaction was made first, if it came to the server by replication. After `Begin`,
+ * `BeginPrepare`, or the first `StreamStart` of a transaction.
+ */
 export interface Origin {
   /** `Byte1('O')` */
   type: "origin";
-  /** LSN of the commit on the server of its origin. */
+  /** LSN of the commit on the server of its origin; 0 in a stream, where it is not known yet. */
   originLsn: bigint;
   /** Name of the replication origin. */
   name: string;
@@ -66,6 +73,11 @@ export interface RelationColumn {
 export interface Relation {
   /** `Byte1('R')` */
   type: "relation";
+  /**
+   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
+   * outside of streams.
+   */
+  xid: number | null;
   /** OID of the table. */
   oid: number;
   /** The table's schema, literally. */
@@ -82,6 +94,11 @@ export interface Relation {
 export interface Type {
   /** `Byte1('Y')` */
   type: "type";
+  /**
+   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
+   * outside of streams.
+   */
+  xid: number | null;
   /** OID of the type: the `typeOid` of columns. */
   oid: number;
   /** The type's schema, literally. */
@@ -110,6 +127,11 @@ export type OldKind = "key" | "full";
 export interface Insert {
   /** `Byte1('I')` */
   type: "insert";
+  /**
+   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
+   * outside of streams.
+   */
+  xid: number | null;
   /** The shape that the server sent last for the table; the same object until it sends another. */
   relation: Relation;
   /** The new row, without its `unchanged` columns. */
@@ -125,6 +147,11 @@ export interface Insert {
 export interface Update {
   /** `Byte1('U')` */
   type: "update";
+  /**
+   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
+   * outside of streams.
+   */
+  xid: number | null;
   /** The shape that the server sent last for the table; the same object until it sends another. */
   relation: Relation;
   /** The new row, without its `unchanged` columns. */
@@ -144,6 +171,11 @@ export interface Update {
 export interface Delete {
   /** `Byte1('D')` */
   type: "delete";
+  /**
+   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
+   * outside of streams.
+   */
+  xid: number | null;
   /** The shape that the server sent last for the table; the same object until it sends another. */
   relation: Relation;
   /** The old row, as `oldKind` says. */
@@ -156,6 +188,11 @@ export interface Delete {
 export interface Truncate {
   /** `Byte1('T')` */
   type: "truncate";
+  /**
+   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
+   * outside of streams.
+   */
+  xid: number | null;
   /** The published tables, also those that CASCADE reached. */
   relations: readonly Relation[];
   /** `TRUNCATE … CASCADE` */
@@ -168,6 +205,11 @@ export interface Truncate {
 export interface Message {
   /** `Byte1('M')` */
   type: "message";
+  /**
+   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
+   * outside of streams.
+   */
+  xid: number | null;
   /** False where it belongs to no transaction: it then comes without `Begin` and `Commit`. */
   transactional: boolean;
   /** LSN of the message itself. */
@@ -178,7 +220,7 @@ export interface Message {
   content: Uint8Array;
 }
 
-/** Any message of protocol version 1. Branch on `type`. */
+/** Any message of protocol versions 1 to 4. Branch on `type`. */
 export type PgOutputMessage =
   | Begin
   | Commit
@@ -189,7 +231,8 @@ export type PgOutputMessage =
   | Update
   | Delete
   | Truncate
-  | Message;
+  | Message
+  | StreamMessage;
 
 /** 2000-01-01 00:00 UTC in milliseconds since 1970: where Postgres begins to count. */
 const POSTGRES_EPOCH_MS = 946_684_800_000;

@@ -1,7 +1,7 @@
 /**
  * The decoder of `pgoutput`, the plugin that Postgres ships for logical replication: bytes of
- * protocol version 1 to messages, with no socket and no dependency. It runs wherever JavaScript
- * does.
+ * protocol versions 1 to 4 to messages, with no socket and no dependency. It runs wherever JavaScript
+ * does. `StreamAssembler` makes whole transactions of those that came in parts.
  *
  * Feed it the data of each XLogData message, or what the SQL functions of a slot return:
  *
@@ -35,7 +35,7 @@
 
 export { PgStreamError, type PgStreamErrorOptions } from "../errors.ts";
 export { PgOutputDecoder } from "./decoder.ts";
-export { DecodeError, type DecodeErrorOptions } from "./errors.ts";
+export { AssemblyError, DecodeError, type DecodeErrorOptions } from "./errors.ts";
 export { commitTimeToDate } from "./messages.ts";
 export type {
   Begin,
@@ -55,3 +55,16 @@ export type {
   Type,
   Update,
 } from "./messages.ts";
+export { StreamAssembler, type StreamAssemblerOptions } from "./stream_assembler.ts";
+export type {
+  BeginPrepare,
+  CommitPrepared,
+  Prepare,
+  RollbackPrepared,
+  StreamAbort,
+  StreamCommit,
+  StreamMessage,
+  StreamPrepare,
+  StreamStart,
+  StreamStop,
+} from "./stream_messages.ts";

@@ -30,9 +30,9 @@ import {
 } from "./start_replication.ts";
 import { ShutdownSigns } from "./shutdown_signs.ts";
 import { StatusUpdates } from "./status_updates.ts";
-import type { ReplicationStreamOptions } from "./stream_options.ts";
+import { asksForMore, type ReplicationStreamOptions } from "./stream_options.ts";
 
-export type { ReplicationStreamOptions } from "./stream_options.ts";
+export type { PgOutputOptions, ReplicationStreamOptions } from "./stream_options.ts";
 
 /**
  * An async iterable of XLogData from a logical slot. Status updates run on a timer of their own, the
@@ -105,8 +105,9 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
    * Connects and starts the stream.
    *
    * @throws {SlotError} of kind `slot-missing`, `slot-in-use`, `slot-lost`, `lsn-beyond-server`, `standby-behind`;
-   * `PublicationError` of kind `publication-missing`; `PostgresError` for the rest of what the server
-   * refuses.
+   * `PublicationError` of kind `publication-missing`; `ReplicationError` of kind `not-supported` for an
+   * option that the server is too old for, `invalid-option` for options that do not go together;
+   * `PostgresError` for the rest of what the server refuses.
    */
   static async open(options: ReplicationStreamOptions = {}): Promise<ReplicationStream> {
     const slotName = options.slotName ?? "pgstream";
@@ -115,12 +116,15 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
     checkSlotName(slotName);
     checkPublicationName(publicationName);
     const startsAt = toLsn(startLsn);
+    const plugin = asksForMore(options) ? await import("./plugin_options.ts") : undefined;
+    const pluginOptions = plugin?.pluginOptionsSql(options);
     const connector = options.connector ?? new Connector(options);
     const connection = await connectForReplication(connector, {
       signal,
       onNotice: (notice) => refuseSkippedPublication(notice, publicationName),
     });
     try {
+      plugin?.checkSupported(options, connection);
       // Whatever the role, the database or the DSN says: the warning that is waited for has to come.
       await connection.query("SET client_min_messages = 'warning'", { signal });
       const walSenderTimeoutMs = await readWalSenderTimeoutMs(connection, signal);
@@ -132,7 +136,13 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       const confirmed = lsn === INVALID_LSN || prepare !== undefined
         ? INVALID_LSN
         : (await readSlot(connection, slotName, signal))?.confirmedFlushLsn ?? INVALID_LSN;
-      const copy = await startReplication(connection, { slotName, publicationName, lsn, signal });
+      const copy = await startReplication(connection, {
+        slotName,
+        publicationName,
+        lsn,
+        pluginOptions,
+        signal,
+      });
       return new ReplicationStream(connection, copy, options, {
         lsn: confirmed > lsn ? confirmed : lsn,
         walSenderTimeoutMs,

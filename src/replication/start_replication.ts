@@ -26,6 +26,8 @@ export interface ReplicationStart {
   publicationName: string;
   /** The server begins at the slot's confirmed position where this is below it. */
   lsn: Lsn;
+  /** The version of the protocol and further options, as `pluginOptionsSql` makes them. Default: version 1. */
+  pluginOptions?: string | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -36,13 +38,13 @@ export interface ReplicationStart {
  */
 export async function startReplication(
   connection: Connection,
-  { slotName, publicationName, lsn, signal }: ReplicationStart,
+  { slotName, publicationName, lsn, pluginOptions = "proto_version '1'", signal }: ReplicationStart,
 ): Promise<CopyBoth> {
   const publications = quoteReplicationLiteral(quoteIdentifier(publicationName));
   try {
     return await connection.copyBoth(
       `START_REPLICATION SLOT ${quoteIdentifier(slotName)} LOGICAL ${formatLsn(lsn)} ` +
-        `(proto_version '1', publication_names ${publications})`,
+        `(${pluginOptions}, publication_names ${publications})`,
       { signal },
     );
   } catch (error) {

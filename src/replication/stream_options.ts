@@ -5,8 +5,44 @@ import type { Connector, ConnectorOptions } from "../wire/connector.ts";
 import type { Backend } from "./liveness.ts";
 import type { SystemIdentity } from "./server.ts";
 
+/**
+ * What pgoutput is asked for, beside the changes of rows. None of it is on unless it is asked for.
+ * https://www.postgresql.org/docs/current/protocol-logical-replication.html#PROTOCOL-LOGICAL-REPLICATION-PARAMS
+ */
+export interface PgOutputOptions {
+  /**
+   * The version of pgoutput's protocol: 1; 2 (PostgreSQL 14), which has `streaming`; 3 (15), which has
+   * `twoPhase`; 4 (16), which has `streaming: "parallel"`. Default: the least that the other options
+   * need.
+   */
+  protocolVersion?: 1 | 2 | 3 | 4;
+  /**
+   * `true` (PostgreSQL 14): a transaction that grows beyond the server's `logical_decoding_work_mem` is
+   * sent in parts while it is under way, with rows that may be rolled back yet: see `StreamAssembler`.
+   * `"parallel"` (16): the same, and Stream Abort has an LSN and a time. Default: `false`, transactions
+   * come whole once they are committed.
+   */
+  streaming?: boolean | "parallel";
+  /**
+   * Transactions come at their `PREPARE TRANSACTION`, and COMMIT PREPARED or ROLLBACK PREPARED later
+   * (PostgreSQL 15). It makes the slot a two-phase one **for good**, also one that was not created so:
+   * from then on every stream of the slot is sent prepared transactions, this option or not.
+   * Default: `false`, such transactions come whole at their COMMIT PREPARED.
+   */
+  twoPhase?: boolean;
+  /** What `pg_logical_emit_message` writes, as `Message` (PostgreSQL 14). Default: `false`. */
+  messages?: boolean;
+  /**
+   * `"none"`: only changes that were made on this server, not those that came to it by replication, with
+   * an origin (PostgreSQL 16). Default: `"any"`.
+   */
+  origin?: "any" | "none";
+  /** Values in their types' binary format, as `Uint8Array` (PostgreSQL 14). Default: `false`, text. */
+  binary?: boolean;
+}
+
 /** Which slot to stream from, and how. */
-export interface ReplicationStreamOptions extends ConnectorOptions {
+export interface ReplicationStreamOptions extends ConnectorOptions, PgOutputOptions {
   /** Default: `"pgstream"`. */
   slotName?: string;
   /** Default: the slot's name. */
@@ -49,4 +85,12 @@ export interface ReplicationStreamOptions extends ConnectorOptions {
    * @internal
    */
   onLost?: (error: unknown) => void;
+}
+
+/** True where pgoutput is asked for anything but protocol 1, which most streams do without. */
+export function asksForMore(options: PgOutputOptions): boolean {
+  const { protocolVersion, streaming, twoPhase, messages, origin, binary } = options;
+  return [protocolVersion, streaming, twoPhase, messages, origin, binary].some((o) =>
+    o !== undefined
+  );
 }

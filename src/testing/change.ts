@@ -2,7 +2,7 @@
 import type { ChangeEvent } from "../change.ts";
 import { type ChangeMessage, EventBuilder } from "../delivery/event_builder.ts";
 import type { Lsn } from "../lsn.ts";
-import { newEmptyRow } from "../pgoutput/decoder.ts";
+import { newEmptyRow } from "../pgoutput/tables.ts";
 import type { Begin, Commit, Relation, Row } from "../pgoutput/mod.ts";
 import { POSTGRES_EPOCH_MS } from "../replication/messages.ts";
 import type { TableName } from "../table_name.ts";
@@ -68,6 +68,7 @@ export function shapeOf({ table, primaryKey, columns }: Change, oid = 1): Shape 
     primaryKey,
     relation: {
       type: "relation",
+      xid: null,
       oid,
       schema: table.schema,
       name: table.table,

@@ -72,6 +72,7 @@ export function insert<N extends string, const R extends Columns<R>>(
     wireBytes: bytesOf(values),
     message: (relation) => ({
       type: "insert",
+      xid: null,
       relation,
       row: rowOf(values, relation),
       unchanged: [],
@@ -130,6 +131,7 @@ export function update<N extends string, const R extends Columns<R>>(
     wireBytes: bytesOf(values) + bytesOf(old ?? {}),
     message: (relation) => ({
       type: "update",
+      xid: null,
       relation,
       row: rowOf(values, relation),
       unchanged: [...unchanged],
@@ -161,6 +163,7 @@ export function remove<N extends string, const R extends Columns<R>>(
     wireBytes: bytesOf(values),
     message: (relation) => ({
       type: "delete",
+      xid: null,
       relation,
       oldRow: rowOf(values, relation),
       oldKind: kindOf(values, primaryKey),
@@ -188,6 +191,7 @@ export function truncate<N extends string>(
     wireBytes: 10,
     message: (relation) => ({
       type: "truncate",
+      xid: null,
       relations: [relation],
       cascade: false,
       restartIdentity: false,

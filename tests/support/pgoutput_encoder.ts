@@ -1,5 +1,5 @@
 /**
- * Makes messages of pgoutput, protocol version 1, as a server does. It shares no code with the
+ * Makes messages of pgoutput, protocol versions 1 to 4, as a server does. It shares no code with the
  * decoder that it is there to test.
  * https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html
  */
@@ -153,4 +153,93 @@ export function message(
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   const flags = options.transactional ? 1 : 0;
   return join("M", int8(flags), messageLsn, cString(prefix), bytes.length, bytes);
+}
+
+/** A message as it is inside of a stream: with the id of its (sub)transaction behind Byte1. */
+export function streamed(xid: number, bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return join(bytes.subarray(0, 1), xid, bytes.subarray(1));
+}
+
+export function streamStart(xid: number, firstSegment: boolean): Uint8Array<ArrayBuffer> {
+  return join("S", xid, int8(firstSegment ? 1 : 0));
+}
+
+export function streamStop(): Uint8Array<ArrayBuffer> {
+  return join("E");
+}
+
+export function streamCommit(
+  xid: number,
+  commitLsn: bigint,
+  endLsn: bigint,
+  commitTimeUs = 0n,
+): Uint8Array<ArrayBuffer> {
+  return join("c", xid, int8(0), commitLsn, endLsn, commitTimeUs);
+}
+
+/** `at` is there in protocol 4 alone. */
+export function streamAbort(
+  xid: number,
+  subXid: number,
+  at?: { abortLsn: bigint; abortTimeUs: bigint },
+): Uint8Array<ArrayBuffer> {
+  return join("A", xid, subXid, ...(at === undefined ? [] : [at.abortLsn, at.abortTimeUs]));
+}
+
+/** What the messages of a prepared transaction have in common. */
+export interface Prepared {
+  xid: number;
+  gid: string;
+  prepareLsn: bigint;
+  endLsn: bigint;
+  prepareTimeUs: bigint;
+}
+
+function prepared({ prepareLsn, endLsn, prepareTimeUs, xid, gid }: Prepared): Uint8Array {
+  return join(prepareLsn, endLsn, prepareTimeUs, xid, cString(gid));
+}
+
+export function beginPrepare(transaction: Prepared): Uint8Array<ArrayBuffer> {
+  return join("b", prepared(transaction));
+}
+
+export function prepare(transaction: Prepared): Uint8Array<ArrayBuffer> {
+  return join("P", int8(0), prepared(transaction));
+}
+
+export function streamPrepare(transaction: Prepared): Uint8Array<ArrayBuffer> {
+  return join("p", int8(0), prepared(transaction));
+}
+
+export function commitPrepared(
+  xid: number,
+  gid: string,
+  commitLsn: bigint,
+  endLsn: bigint,
+  commitTimeUs = 0n,
+): Uint8Array<ArrayBuffer> {
+  return join("K", int8(0), commitLsn, endLsn, commitTimeUs, xid, cString(gid));
+}
+
+export function rollbackPrepared(
+  xid: number,
+  gid: string,
+  at: {
+    prepareEndLsn: bigint;
+    rollbackEndLsn: bigint;
+    prepareTimeUs: bigint;
+    rollbackTimeUs: bigint;
+  },
+): Uint8Array<ArrayBuffer> {
+  const { prepareEndLsn, rollbackEndLsn, prepareTimeUs, rollbackTimeUs } = at;
+  return join(
+    "r",
+    int8(0),
+    prepareEndLsn,
+    rollbackEndLsn,
+    prepareTimeUs,
+    rollbackTimeUs,
+    xid,
+    cString(gid),
+  );
 }

@@ -26,6 +26,7 @@ function relationOf(
 ): Relation {
   return {
     type: "relation",
+    xid: null,
     oid: options.oid ?? 1,
     schema: options.schema ?? "public",
     name: options.name ?? "documents",
@@ -44,7 +45,7 @@ function rowOf(values: Record<string, string | null>): Row {
 }
 
 function insertInto(relation: Relation, values: Record<string, string | null>): ChangeMessage {
-  return { type: "insert", relation, row: rowOf(values), unchanged: [] };
+  return { type: "insert", xid: null, relation, row: rowOf(values), unchanged: [] };
 }
 
 function updateOf(
@@ -59,16 +60,16 @@ function updateOf(
     : relation.replicaIdentity === "full"
     ? "full"
     : "key";
-  return { type: "update", relation, row: rowOf(values), unchanged, oldRow, oldKind };
+  return { type: "update", xid: null, relation, row: rowOf(values), unchanged, oldRow, oldKind };
 }
 
 function deleteFrom(relation: Relation, oldValues: Record<string, string | null>): ChangeMessage {
   const oldKind = relation.replicaIdentity === "full" ? "full" : "key";
-  return { type: "delete", relation, oldRow: rowOf(oldValues), oldKind };
+  return { type: "delete", xid: null, relation, oldRow: rowOf(oldValues), oldKind };
 }
 
 function truncateOf(...relations: Relation[]): ChangeMessage {
-  return { type: "truncate", relations, cascade: false, restartIdentity: false };
+  return { type: "truncate", xid: null, relations, cascade: false, restartIdentity: false };
 }
 
 function tableOf({ schema, name }: Relation, primaryKey: readonly string[]): EventTable {

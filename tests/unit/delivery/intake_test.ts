@@ -29,6 +29,7 @@ const SIZE = 100;
 function relationOf(columns: string, identity: ReplicaIdentity = "default", oid = 1): Relation {
   return {
     type: "relation",
+    xid: null,
     oid,
     schema: "public",
     name: "documents",
@@ -50,7 +51,7 @@ function begin(finalLsn: bigint, commitTimeUs = 0n): Begin {
 }
 
 function insert(id: string, relation = DOCUMENTS): Insert {
-  return { type: "insert", relation, row: { id, body: id }, unchanged: [] };
+  return { type: "insert", xid: null, relation, row: { id, body: id }, unchanged: [] };
 }
 
 function commit(commitLsn: bigint, endLsn = commitLsn + 8n): Commit {
@@ -152,6 +153,7 @@ describe("a transaction", () => {
     const { intake, queue } = setUp();
     const truncate = {
       type: "truncate",
+      xid: null,
       relations: [DOCUMENTS],
       cascade: false,
       restartIdentity: false,
@@ -164,11 +166,12 @@ describe("a transaction", () => {
     const { intake, log } = setUp();
     accept(
       intake,
-      { type: "type", oid: 9, schema: "public", name: "mood" },
+      { type: "type", xid: null, oid: 9, schema: "public", name: "mood" },
       begin(0x10n),
       { type: "origin", originLsn: 1n, name: "elsewhere" },
       {
         type: "message",
+        xid: null,
         transactional: true,
         messageLsn: 1n,
         prefix: "p",
@@ -178,6 +181,7 @@ describe("a transaction", () => {
       commit(0x10n),
       {
         type: "message",
+        xid: null,
         transactional: false,
         messageLsn: 1n,
         prefix: "p",
@@ -207,7 +211,13 @@ describe("a transaction", () => {
     const { intake, log } = setUp();
     const keyless = relationOf("a", "nothing");
     const table = { name: NAME, primaryKey: [] };
-    const message: Delete = { type: "delete", relation: keyless, oldRow: {}, oldKind: "key" };
+    const message: Delete = {
+      type: "delete",
+      xid: null,
+      relation: keyless,
+      oldRow: {},
+      oldKind: "key",
+    };
     for (let connection = 0; connection < 2; connection++) {
       intake.connected();
       intake.declare(keyless, table);
@@ -295,6 +305,7 @@ describe("what comes again", () => {
     const { intake, log } = setUp();
     const truncate = {
       type: "truncate",
+      xid: null,
       relations: [DOCUMENTS, OTHER, DOCUMENTS],
       cascade: false,
       restartIdentity: false,

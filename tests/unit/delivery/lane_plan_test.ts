@@ -18,6 +18,7 @@ const KEYS = Array.from({ length: 200 }, (_, i) => `${i}`);
 function relationOf(identity: ReplicaIdentity, columns: string): Relation {
   return {
     type: "relation",
+    xid: null,
     oid: 1,
     schema: "public",
     name: "documents",

@@ -137,6 +137,7 @@ export class ModelServer {
     } else if (choice < 0.5) {
       const make = ([relation]: Relation[]): PgOutputMessage => ({
         type: "insert",
+        xid: null,
         relation: relation!,
         row: row(key),
         unchanged: [],
@@ -146,6 +147,7 @@ export class ModelServer {
       const oldKey = this.#random() < 0.5 ? null : `${this.#below(6)}`;
       const make = ([relation]: Relation[]): PgOutputMessage => ({
         type: "update",
+        xid: null,
         relation: relation!,
         row: row(key),
         unchanged: [],
@@ -156,6 +158,7 @@ export class ModelServer {
     } else {
       const make = ([relation]: Relation[]): PgOutputMessage => ({
         type: "delete",
+        xid: null,
         relation: relation!,
         oldRow: row(key),
         oldKind: "key",
@@ -184,6 +187,7 @@ export function relationOf(table: Table): Relation {
   const keyed = table !== "logs";
   return {
     type: "relation",
+    xid: null,
     oid: OIDS[table]!,
     schema: "public",
     name: table,
@@ -206,7 +210,7 @@ export function watchedAs(
 }
 
 function truncateOf(relations: Relation[]): Truncate {
-  return { type: "truncate", relations, cascade: false, restartIdentity: false };
+  return { type: "truncate", xid: null, relations, cascade: false, restartIdentity: false };
 }
 
 function rowOf(values: Record<string, string>): Record<string, string> {

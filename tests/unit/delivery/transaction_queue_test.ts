@@ -283,6 +283,7 @@ describe("while it is held", () => {
 describe("a transaction that was cut off by the loss of its slot", () => {
   const relation: Relation = {
     type: "relation",
+    xid: null,
     oid: 1,
     schema: "public",
     name: "documents",
@@ -295,7 +296,7 @@ describe("a transaction that was cut off by the loss of its slot", () => {
   ) => ({ type: "begin", finalLsn, commitTimeUs: 0n, xid: 1 } as const);
   const insert = (
     id: string,
-  ) => ({ type: "insert", relation, row: { id }, unchanged: [] } as const);
+  ) => ({ type: "insert", xid: null, relation, row: { id }, unchanged: [] } as const);
   const commit = (commitLsn: bigint) =>
     ({ type: "commit", flags: 0, commitLsn, endLsn: commitLsn + 8n, commitTimeUs: 0n }) as const;
 

@@ -97,6 +97,7 @@ describe("tables and types", () => {
     });
     assertEquals(relation, {
       type: "relation",
+      xid: null,
       oid: 4_000_000_000,
       schema: 'We"ird',
       name: "Ta.ble",
@@ -119,6 +120,7 @@ describe("tables and types", () => {
     assertEquals(decoderOf({ ...DOCS, schema: "" })[1].schema, "pg_catalog");
     assertEquals(new PgOutputDecoder().decode(encode.type(16_400, "", "mood")), {
       type: "type",
+      xid: null,
       oid: 16_400,
       schema: "pg_catalog",
       name: "mood",
@@ -297,7 +299,7 @@ describe("statements without rows", () => {
         { cascade: true, restartIdentity: true },
       ]
     ) {
-      const { type, relations, ...flags } = decoder.decode(
+      const { type, xid: _, relations, ...flags } = decoder.decode(
         encode.truncate([DOCS.oid, other.oid], options),
       ) as Truncate;
       assertEquals(type, "truncate");
@@ -314,6 +316,7 @@ describe("statements without rows", () => {
     bytes.fill(0);
     assertEquals(message, {
       type: "message",
+      xid: null,
       transactional: true,
       messageLsn: 0x200_0000_0000_0001n,
       prefix: "outbox",
@@ -322,6 +325,7 @@ describe("statements without rows", () => {
     const ping = new PgOutputDecoder().decode(encode.message(1n, "", new Uint8Array()));
     assertEquals(ping, {
       type: "message",
+      xid: null,
       transactional: false,
       messageLsn: 1n,
       prefix: "",

@@ -26,6 +26,10 @@ const TABLE: encode.TableSpec = {
 };
 const INSERT = encode.insert(TABLE.oid, ["1", "títle", null]);
 
+/** A transaction of which a part has come. */
+const STREAMED = 4;
+const PREPARED = { xid: 2, gid: "gid", prepareLsn: 1n, endLsn: 2n, prepareTimeUs: 3n };
+
 /** One of each, with every kind of tuple and value. */
 const MESSAGES: Record<string, Uint8Array> = {
   begin: encode.begin(1n, 2),
@@ -48,11 +52,42 @@ const MESSAGES: Record<string, Uint8Array> = {
   "delete with an old row": encode.delete_(TABLE.oid, "O", ["1", null, "b"]),
   truncate: encode.truncate([TABLE.oid, TABLE.oid], { cascade: true }),
   message: encode.message(1n, "prefix", "content"),
+  "stream start": encode.streamStart(7, true),
+  "stream commit": encode.streamCommit(STREAMED, 1n, 2n),
+  "begin prepare": encode.beginPrepare(PREPARED),
+  prepare: encode.prepare(PREPARED),
+  "commit prepared": encode.commitPrepared(2, "gid", 1n, 2n),
+  "rollback prepared": encode.rollbackPrepared(2, "gid", {
+    prepareEndLsn: 1n,
+    rollbackEndLsn: 2n,
+    prepareTimeUs: 3n,
+    rollbackTimeUs: 4n,
+  }),
+  "stream prepare": encode.streamPrepare({ ...PREPARED, xid: STREAMED }),
 };
 
+/** Those that a stream can hold, as they are in it. */
+const IN_STREAM = Object.fromEntries(
+  Object.entries(MESSAGES).filter(([, bytes]) => "RYIUDTM".includes(letterOf(bytes)))
+    .map(([name, bytes]) => [name, encode.streamed(3_000_000_000, bytes)]),
+);
+
+function letterOf(bytes: Uint8Array): string {
+  return String.fromCharCode(bytes[0]!);
+}
+
 function newDecoder(): PgOutputDecoder {
-  const decoder = new PgOutputDecoder();
+  const decoder = newStream();
+  decoder.decode(encode.streamStop());
   decoder.decode(encode.relation(TABLE));
+  return decoder;
+}
+
+/** A decoder inside of a stream that knows the table. */
+function newStream(): PgOutputDecoder {
+  const decoder = new PgOutputDecoder();
+  decoder.decode(encode.streamStart(STREAMED, true));
+  decoder.decode(encode.streamed(STREAMED, encode.relation(TABLE)));
   return decoder;
 }
 
@@ -88,6 +123,26 @@ describe("bytes that are missing or left over", () => {
     });
   }
 
+  for (const [name, bytes] of Object.entries(IN_STREAM)) {
+    test(`${name} in a stream: every cut is an error, and one byte more too`, () => {
+      newStream().decode(bytes);
+      for (let length = 0; length < bytes.length; length++) {
+        errorOf(bytes.subarray(0, length), newStream());
+      }
+      errorOf(Uint8Array.of(...bytes, 0), newStream());
+    });
+  }
+
+  test("stream abort: without LSN and time, or with both of them", () => {
+    const bytes = encode.streamAbort(4, 5, { abortLsn: 1n, abortTimeUs: 2n });
+    for (let length = 0; length <= bytes.length; length++) {
+      const part = bytes.subarray(0, length);
+      if (length === 9 || length === bytes.length) newDecoder().decode(part);
+      else errorOf(part);
+    }
+    assertMatch(errorOf(Uint8Array.of(...bytes, 0)).message, /left over/);
+  });
+
   test("bytes beyond the message in the same buffer are never looked at", () => {
     const buffer = new Uint8Array(INSERT.length * 2).fill(0x74);
     buffer.set(INSERT, 7);
@@ -98,9 +153,37 @@ describe("bytes that are missing or left over", () => {
 });
 
 describe("bytes that mean nothing", () => {
-  test("an unknown message, also those of later protocol versions", () => {
+  test("an unknown message", () => {
     assertMatch(errorOf(Uint8Array.of(0x7a)).message, /message "z" .* begins with 0x7a\. /);
-    for (const letter of "ScEAbPKrp") errorOf(Uint8Array.of(letter.charCodeAt(0), 0, 0, 0, 1));
+    assertMatch(errorOf(Uint8Array.of(0x7a), newStream()).message, /inside of a stream .* 0x7a\. /);
+  });
+
+  test("what belongs outside of a stream inside of it, and the other way round", () => {
+    const inside = newStream();
+    const row = encode.streamed(STREAMED, INSERT);
+    const before = inside.decode(row);
+    for (const [name, bytes] of Object.entries(MESSAGES)) {
+      if (name === "origin" || "RYIUDTM".includes(letterOf(bytes))) continue;
+      errorOf(bytes, inside);
+      assertEquals(inside.decode(row), before, `after ${name}`);
+    }
+    inside.decode(MESSAGES.origin!);
+    inside.decode(encode.streamStop());
+
+    assertMatch(errorOf(encode.streamStop(), inside).message, /no stream has started/);
+    assertMatch(errorOf(INSERT, inside).message, /no Relation message came/);
+    assertEquals(inside.decode(encode.streamStart(STREAMED, false)).type, "stream-start");
+    assertEquals(inside.decode(row), before);
+  });
+
+  test("the end of a transaction of which nothing came, or a later part of it", () => {
+    for (
+      const bytes of [
+        encode.streamCommit(9, 1n, 2n),
+        encode.streamPrepare({ ...PREPARED, xid: 9 }),
+        encode.streamStart(9, false),
+      ]
+    ) assertMatch(errorOf(bytes).message, /transaction 9 has no first part\. /);
   });
 
   test("a row or a TRUNCATE of a table that no Relation told of names the OID", () => {
