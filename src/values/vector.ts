@@ -61,8 +61,8 @@ export function parseVector(text: string): Float32Array {
   for (let index = 0; index < elements.length; index++) {
     const element = elements[index]!.trim();
     const value = element === "" ? NaN : Number(element);
-    if (!Number.isFinite(value)) {
-      throw new RangeError(`Not the text of a vector: element ${index} is not a number`);
+    if (!Number.isFinite(Math.fround(value))) {
+      throw new RangeError(`Not the text of a vector: element ${index} is not a 32-bit float`);
     }
     vector[index] = value;
   }

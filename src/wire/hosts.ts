@@ -4,7 +4,7 @@
  */
 import { isRetryable, type PgStreamError } from "../errors.ts";
 import { formatAddress } from "../transport/transport.ts";
-import { WireError } from "./errors.ts";
+import { ProtocolError, WireError } from "./errors.ts";
 import {
   addressOf,
   type ConnectionOptions,
@@ -76,7 +76,7 @@ export interface Session {
 /**
  * Checks what state the server is in.
  *
- * @throws {WireError} `"wrong-session-attrs"`, which may pass.
+ * @throws {WireError} `"wrong-session-attrs"`, which may pass; `"protocol-violation"`.
  */
 export async function checkSession(
   session: Session,
@@ -116,7 +116,11 @@ async function readState(session: Session): Promise<{
   if (standby === undefined || readOnly === undefined) {
     const sql = `SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END,
       pg_catalog.current_setting('transaction_read_only')`;
-    [standby, readOnly] = (await session.query(sql)).rows[0] as [string, string];
+    const [row = []] = (await session.query(sql)).rows;
+    [standby, readOnly] = row.map((value) => value ?? undefined);
+    if (standby === undefined || readOnly === undefined) {
+      throw new ProtocolError("The server did not answer in what state it is");
+    }
   }
   return { standby: standby === "on", readOnly: standby === "on" || readOnly === "on" };
 }

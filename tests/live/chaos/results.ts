@@ -1,9 +1,8 @@
 /** What rounds came to, kept in `results.jsonl`: a line for each part that was played in one go. */
 
-import { execFile } from "node:child_process";
 import { appendFile, readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
+import { currentCommit } from "../../support/scores.ts";
 import type { RoundResult } from "./round.ts";
 
 const RESULTS = fileURLToPath(new URL("./results.jsonl", import.meta.url));
@@ -99,18 +98,6 @@ export class Part {
 /** With two digits where it is small. */
 export function rounded(value: number): number {
   return value < 20 ? Math.round(value * 100) / 100 : Math.round(value);
-}
-
-async function currentCommit(): Promise<string> {
-  const git = async (...args: string[]) =>
-    (await promisify(execFile)("git", args, { cwd: fileURLToPath(new URL(".", import.meta.url)) }))
-      .stdout.trim();
-  try {
-    const changed = await git("status", "--porcelain", "--", ":/src", ":/mod.ts");
-    return `${await git("rev-parse", "--short", "HEAD")}${changed === "" ? "" : "+"}`;
-  } catch {
-    return "unknown";
-  }
 }
 
 /** Writes a part down. */

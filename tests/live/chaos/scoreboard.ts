@@ -2,6 +2,7 @@
 
 import { writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { ranges, sum, table } from "../../support/scores.ts";
 import { type PartLine, readParts, rounded } from "./results.ts";
 
 const SCOREBOARD = fileURLToPath(new URL("./SCOREBOARD.md", import.meta.url));
@@ -71,11 +72,6 @@ export async function writeScoreboard(): Promise<void> {
   await writeFile(SCOREBOARD, lines.join("\n"));
 }
 
-function table(head: string[], rows: string[][]): string[] {
-  const line = (cells: string[]) => `| ${cells.join(" | ")} |`;
-  return [line(head), line(head.map(() => "---")), ...rows.map(line)];
-}
-
 function scenarioRow(name: string, parts: PartLine[]): string[] {
   const counts = (of: keyof PartLine["counts"]) => sum(parts.map((part) => part.counts[of]));
   const faults = new Map<string, number>();
@@ -95,7 +91,7 @@ function scenarioRow(name: string, parts: PartLine[]): string[] {
     number.format(counts("duplicates") - counts("unexplained")),
     `${counts("unexplained")}`,
     `${rounds} (${sum(parts.map(({ failures }) => failures))})`,
-    ranges(parts),
+    ranges(parts.map(({ firstSeed, rounds }) => [firstSeed, firstSeed + rounds - 1])),
     target(name, new Map([...faults, ["committed", counts("committed")], ["rounds", rounds]])),
   ];
 }
@@ -136,21 +132,4 @@ function whereRow(name: string, parts: PartLine[]): string[] {
     all(({ date }) => [date]).join(", "),
     (sum(parts.map(({ seconds }) => seconds)) / 3600).toFixed(1),
   ];
-}
-
-/** "1–40, 51–60" */
-function ranges(parts: PartLine[]): string {
-  const sorted = parts.map(({ firstSeed, rounds }) => [firstSeed, firstSeed + rounds - 1] as const)
-    .sort(([a], [b]) => a - b);
-  const merged: [number, number][] = [];
-  for (const [first, last] of sorted) {
-    const before = merged.at(-1);
-    if (before !== undefined && first <= before[1] + 1) before[1] = Math.max(before[1], last);
-    else merged.push([first, last]);
-  }
-  return merged.map(([first, last]) => first === last ? `${first}` : `${first}–${last}`).join(", ");
-}
-
-function sum(values: number[]): number {
-  return values.reduce((total, value) => total + value, 0);
 }

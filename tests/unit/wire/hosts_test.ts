@@ -312,6 +312,25 @@ describe("target_session_attrs", () => {
     });
   }
 
+  test("of a server whose answer says nothing of it is an error that says so", async () => {
+    const columns = say.columns("a", "b");
+    const ANSWERS = [
+      [say.complete("SELECT 0")],
+      [columns, say.complete("SELECT 0")],
+      [say.columns("a"), say.row("off"), say.complete("SELECT 1")],
+      [columns, say.row("off", null), say.complete("SELECT 1")],
+    ];
+    for (const answer of ANSWERS) {
+      const options = await serve([async (peer) => {
+        await welcome(peer);
+        await peer.message();
+        await peer.send(...answer, say.ready);
+      }], { targetSessionAttrs: "primary" });
+      const error = await assertRejects(() => Connection.connect(options), WireError);
+      assertEquals(error.kind, "protocol-violation");
+    }
+  });
+
   test("goes on to the next host, and says what each one is", async () => {
     const standby = reports(true, true);
     const found = await serve([standby, answers(true, true), reports(false, false)], {

@@ -1,0 +1,140 @@
+/** One connection to a server that says something wrong: how it is made, and what must come of it. */
+import { Connection } from "../../src/wire/connection.ts";
+import type { ConnectionOptions } from "../../src/wire/options.ts";
+import { recordedCertificate } from "../support/recorded_certificate.ts";
+import { say } from "../support/scripted_server.ts";
+import { type Character, InProcessServer, type Method } from "./in_process_server.ts";
+import { NOISE } from "./dice.ts";
+import type { Stage } from "./target.ts";
+import { Finding, hex } from "./tally.ts";
+
+/** Must be seen nowhere; found by its first letters. */
+export const PASSWORD = "canary-Zq7 w";
+const MARK = "canary-Zq7";
+const USER = "app";
+/** Where a server says nothing. */
+const TIMEOUT_MS = 5;
+
+/** What there is to be. */
+export interface Scene {
+  method: Method;
+  requireAuth?: ConnectionOptions["requireAuth"];
+  /** What is asked once the connection is there. Default: nothing. */
+  use?: (connection: Connection) => Promise<unknown>;
+  answers?: readonly Uint8Array[][];
+  targetSessionAttrs?: ConnectionOptions["targetSessionAttrs"];
+}
+
+const EXTRA = [
+  say.notice("a notice"),
+  say.parameter("TimeZone", "UTC"),
+  say.parameter("in_hot_standby", "off"),
+  say.parameter("default_transaction_read_only", "off"),
+];
+
+/** Connects, and judges what comes of it. */
+export async function converse(stage: Stage, scene: Scene): Promise<void> {
+  const { dice, mutator, tally } = stage;
+  const wrong = dice.pick([0, 0.1, 0.3]);
+  let altered = false;
+  const alter = (message: Uint8Array): Uint8Array => {
+    if (wrong === 0 || !dice.chance(wrong)) return message;
+    altered = true;
+    return mutator.alterFrame(message, dice.chance(0.5) ? message : dice.pick(EXTRA)).view.slice();
+  };
+  const mode = dice.pick(["disable", "prefer", "require"] as const);
+  const character: Character = {
+    method: scene.method,
+    password: dice.chance(0.9) ? PASSWORD : null,
+    encrypts: mode !== "prefer" || dice.chance(0.5),
+    certificate: dice.chance(0.2)
+      ? mutator.take(recordedCertificate).mutate(NOISE.subarray(0, 200)).view.slice()
+      : dice.pick([recordedCertificate, null]),
+    stalls: dice.chance(0.02),
+    extra: EXTRA.filter(() => dice.chance(0.3)),
+    answers: scene.answers ?? [],
+    alter,
+  };
+  const servers: InProcessServer[] = [];
+  const options: ConnectionOptions = {
+    hosts: [{ host: "127.0.0.1", port: 5432 }],
+    user: USER,
+    password: PASSWORD,
+    database: "db",
+    applicationName: "pgstream",
+    connectTimeoutMs: character.stalls ? TIMEOUT_MS : 5000,
+    ssl: { mode, negotiation: dice.chance(0.9) ? "postgres" : "direct", sni: true },
+    channelBinding: dice.chance(0.9) ? "prefer" : "require",
+    targetSessionAttrs: scene.targetSessionAttrs ?? "any",
+    loadBalanceHosts: "disable",
+    ...(scene.requireAuth === undefined ? {} : { requireAuth: scene.requireAuth }),
+  };
+  tally.begin(0);
+  let connection: Connection | null = null;
+  let failure: unknown = null;
+  const warnings: string[] = [];
+  try {
+    connection = await Connection.connect(options, {
+      connect: () => {
+        const server = new InProcessServer(character, dice);
+        servers.push(server);
+        return Promise.resolve(server);
+      },
+      warnOnce: (message) => warnings.push(message),
+    });
+    tally.messages++;
+    // A statement waits for as long as it takes.
+    if (!character.stalls) await scene.use?.(connection);
+  } catch (error) {
+    failure = error;
+  } finally {
+    await connection?.close();
+  }
+  for (const { sent } of servers) for (const bytes of sent) tally.bytes += bytes.length;
+  const what = () => servers.map(({ sent }) => sent.map(hex).join(" ")).join(" / ");
+  if (failure !== null) {
+    tally.refuse(failure);
+    if (showsPassword(failure)) throw new Finding(`The password is in ${failure}: ${what()}`);
+  }
+  if (warnings.some((warning) => warning.includes(MARK))) {
+    throw new Finding("A warning with the password");
+  }
+  if (servers.some(({ closed }) => !closed)) {
+    throw new Finding(`A connection stays open: ${what()}`);
+  }
+  if (connection !== null && scene.requireAuth?.[0] === "scram-sha-256") expectProof(servers, what);
+  if (failure !== null && !altered && expectedToWork(character, options, scene)) {
+    throw new Finding(`Nothing was wrong, and it failed: ${failure}: ${what()}`);
+  }
+}
+
+/** That what was sent in the end holds what only the right server can say. */
+function expectProof(servers: readonly InProcessServer[], what: () => string): void {
+  const proven = servers.some(({ proof, sent }) => {
+    if (proof === null) return false;
+    const text = sent.map((bytes) => Buffer.from(bytes).toString("latin1")).join("");
+    const signatures = [...text.matchAll(/v=([A-Za-z0-9+/=]+)/g)].map(([, found]) => found!);
+    return text.includes(proof.serverFirst) &&
+      signatures.some((found) => Buffer.from(found, "base64").equals(proof.signature));
+  });
+  if (!proven) throw new Finding(`Connected to a server that proved nothing: ${what()}`);
+}
+
+function expectedToWork(
+  { method, password, stalls, certificate, encrypts }: Character,
+  { channelBinding, ssl }: ConnectionOptions,
+  { answers, targetSessionAttrs = "any" }: Scene,
+): boolean {
+  if (channelBinding === "require" || ssl.negotiation === "direct" || !encrypts) return false;
+  if (certificate !== null && certificate !== recordedCertificate) return false;
+  return method !== "refuse" && password !== null && !stalls && answers === undefined &&
+    targetSessionAttrs === "any";
+}
+
+function showsPassword(failure: unknown): boolean {
+  for (let error = failure; error instanceof Error; error = error.cause) {
+    const { message, hint = "" } = error as Error & { hint?: string };
+    if (message.includes(MARK) || hint.includes(MARK)) return true;
+  }
+  return false;
+}
