@@ -1,5 +1,6 @@
 /** Hands out the rows that are there already, beside the changes: one table after the other. */
 import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
+import type { ValueTypes } from "../delivery/row_values.ts";
 import { isRetryable } from "../errors.ts";
 import { type Lsn, parseLsn } from "../lsn.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
@@ -29,6 +30,8 @@ export interface StreamedServer {
 /** What a backfill works with. */
 export interface BackfillOptions extends RowFeedOptions {
   publicationName: string;
+  /** The types of the run; null: values stay text. */
+  loadTypes: (() => Promise<ValueTypes>) | null;
   /** True: what is not done of the watched tables is done now. */
   initial: boolean;
   progress: Progress;

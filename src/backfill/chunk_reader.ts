@@ -1,7 +1,9 @@
 /** Reads rows in chunks, each in a snapshot whose place in the stream is known. */
 import { pause } from "../backoff.ts";
 import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
+import type { ValueTypes } from "../delivery/row_values.ts";
 import { readReplayedLsn } from "../replication/standby.ts";
+import { readTypes } from "../replication/types.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
@@ -27,6 +29,8 @@ export interface ChunkReaderOptions {
   connector: Connector;
   publicationName: string;
   handOver: HandOver;
+  /** The types of the run; null: values stay text. */
+  loadTypes: (() => Promise<ValueTypes>) | null;
   /** The rows that are read at once at most, and about what they hold in memory. */
   limits: { maxRows: number; maxBytes: number };
 }
@@ -313,7 +317,7 @@ export class ChunkReader {
     name: TableName,
     signal: AbortSignal,
   ): Promise<ReadPlan> {
-    const { publicationName, limits } = this.#options;
+    const { publicationName, limits, loadTypes } = this.#options;
     const plan = await readPlan(connection, oid, publicationName, signal);
     if (plan === null) {
       throw new BackfillError(`Table "${formatTableName(name)}" is gone, its rows are not read`, {
@@ -321,9 +325,15 @@ export class ChunkReader {
         hint: "Take it out of watch(), or make it again, and start again.",
       });
     }
+    const types = await loadTypes?.();
+    const values = await types?.rowValues(
+      name,
+      plan.columns.map((name, place) => ({ name, typeOid: plan.typeOids[place]! })),
+      (oids) => readTypes(connection, oids, signal),
+    ) ?? null;
     this.#plan = plan;
     this.#rows = new RowEvents(
-      { name, primaryKey: plan.primaryKey, keyed: plan.keyed },
+      { name, primaryKey: plan.primaryKey, keyed: plan.keyed, values },
       plan.columns,
       plan.identity,
     );

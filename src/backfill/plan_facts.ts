@@ -38,7 +38,7 @@ export interface PlanFacts {
   /** Null where the publication does not carry the table. */
   published: { filter: string | null } | null;
   /** Those that are published, in the table's order. */
-  columns: { name: string }[] | null;
+  columns: { name: string; type: string }[] | null;
   /** The primary key's columns in its order, published or not. */
   key: KeyColumn[] | null;
   /** Columns of the index that REPLICA IDENTITY USING INDEX names. */

@@ -24,6 +24,8 @@ export interface ReadPlan {
   name: TableName;
   /** Those that are published, in the order in which events carry them. */
   columns: readonly string[];
+  /** `pg_type.oid` of each of them. */
+  typeOids: readonly number[];
   /** In the key's order; none where the table has no primary key, or not all of it is published. */
   primaryKey: readonly string[];
   /** Where in `columns` the primary key's columns are, in the key's order. */
@@ -91,6 +93,7 @@ export async function readPlan(
     oid,
     name,
     columns,
+    typeOids: (facts.columns ?? []).map((column) => Number(column.type)),
     primaryKey: key.map((column) => column.name),
     keyPlaces: key.map((column) => columns.indexOf(column.name)),
     identity: key.length > 0 ? [] : identity,

@@ -37,7 +37,10 @@ export class HandlerError extends PgStreamError {
   }
 }
 
-/** The server's stream does not hold together: a change outside of a transaction, a row with no key. */
+/**
+ * No event can be made of what the server sent: a change outside of a transaction, a row with no key, a value
+ * that cannot be read. Nothing of its transaction is confirmed.
+ */
 export class DeliveryError extends PgStreamError {
   /** `"DeliveryError"` */
   override name = "DeliveryError";

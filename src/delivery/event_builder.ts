@@ -14,6 +14,7 @@ import {
 } from "../pgoutput/mod.ts";
 import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
 import { DeliveryError } from "./errors.ts";
+import type { RowValues } from "./row_values.ts";
 
 /** A change of rows: what may come between Begin and Commit and becomes events. */
 export type ChangeMessage = Insert | Update | Delete | Truncate;
@@ -28,6 +29,8 @@ export interface EventTable {
   primaryKey: readonly string[];
   /** True where every change tells the primary key, so that changes of different keys can be told apart. */
   keyed: boolean;
+  /** Makes JS values of its rows. Default: null, they stay text. */
+  values?: RowValues | null;
 }
 
 /** Takes an event. @param table where it belongs */
@@ -82,15 +85,20 @@ export class EventBuilder {
     if (table !== null && ordinal >= from) emit(this.#rowChange(message, table, ordinal), table);
   }
 
-  /** All fields in one literal each: copied from a common base they would cost twice the memory. */
+  /**
+   * All fields in one literal each: copied from a common base they would cost twice the memory. Keys are
+   * text, so they are made before values are.
+   */
   #rowChange(
     message: Insert | Update | Delete,
-    { name, primaryKey }: EventTable,
+    { name, primaryKey, values }: EventTable,
     ordinal: number,
   ): ChangeEvent {
     const { relation } = message;
     switch (message.type) {
-      case "insert":
+      case "insert": {
+        const key = keyOf(relation, primaryKey, message.row);
+        values?.read(message.row);
         return {
           operation: "insert",
           schema: name.schema,
@@ -101,14 +109,17 @@ export class EventBuilder {
           xid: this.#xid,
           row: message.row,
           oldRow: null,
-          key: keyOf(relation, primaryKey, message.row),
+          key,
           oldKey: null,
           unchanged: message.unchanged,
           backfill: false,
         };
+      }
       case "update": {
         const key = keyOf(relation, primaryKey, message.row);
         const oldKey = message.oldRow && oldKeyOf(relation, primaryKey, message.oldRow);
+        values?.read(message.row);
+        if (message.oldRow !== null) values?.read(message.oldRow);
         return {
           operation: "update",
           schema: name.schema,
@@ -125,7 +136,9 @@ export class EventBuilder {
           backfill: false,
         };
       }
-      case "delete":
+      case "delete": {
+        const key = keyOf(relation, primaryKey, message.oldRow);
+        values?.read(message.oldRow);
         return {
           operation: "delete",
           schema: name.schema,
@@ -136,11 +149,12 @@ export class EventBuilder {
           xid: this.#xid,
           row: message.oldRow,
           oldRow: message.oldRow,
-          key: keyOf(relation, primaryKey, message.oldRow),
+          key,
           oldKey: null,
           unchanged: NOTHING_UNCHANGED,
           backfill: false,
         };
+      }
     }
   }
 

@@ -2,7 +2,7 @@
 import type { ChangeEvent } from "../change.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import { commitTimeToDate, type PgOutputMessage, type Relation } from "../pgoutput/mod.ts";
-import { formatTableName, type TableName } from "../table_name.ts";
+import { formatTableName } from "../table_name.ts";
 import { DeliveryError } from "./errors.ts";
 import {
   type ChangeMessage,
@@ -97,12 +97,12 @@ export class Intake {
   /** A relation as it is from here on. @param table null where it is not watched. */
   declare(
     relation: Relation,
-    table: { name: TableName; primaryKey: readonly string[] } | null,
+    table: Omit<EventTable, "keyed"> | null,
   ): void {
     if (table === null) return this.#builder.declare(relation, null);
-    const { name, primaryKey } = table;
+    const { name, primaryKey, values = null } = table;
     const keyed = tellsPrimaryKey(relation, primaryKey);
-    this.#builder.declare(relation, { name, primaryKey, keyed });
+    this.#builder.declare(relation, { name, primaryKey, keyed, values });
     const shape = JSON.stringify([
       relation.columns.map((column) => [column.name, column.typeOid, column.key]),
       relation.replicaIdentity,
@@ -144,7 +144,8 @@ export class Intake {
   /**
    * Takes a message; a Relation goes to `declare`.
    *
-   * @throws {DeliveryError} of kind `transaction-order` or `key-missing`.
+   * @throws {DeliveryError} of kind `transaction-order` or `key-missing`; with values that are no text,
+   * `parser-failed` or `malformed-value`.
    */
   accept(message: PgOutputMessage, bytes: number): void {
     switch (message.type) {

@@ -35,11 +35,13 @@ export class RowEvents {
    * A row that was there.
    *
    * @param bytes hold the row as COPY prints it, its columns in their order, from `start` to `end`
-   * @throws {RangeError} where it is none
+   * @throws {RangeError} where it is none; {DeliveryError} of kind `parser-failed` or `malformed-value`
    */
   insert(bytes: Uint8Array, start: number, end: number, at: ReadAt): ChangeEvent & { key: string } {
     const row = new this.#EmptyRow();
     readCopyRow(row as Record<string, string | null>, this.#columns, bytes, start, end);
+    const key = keyText(this.#keyColumns, row);
+    this.table.values?.read(row);
     return {
       operation: "insert",
       ...this.table.name,
@@ -49,7 +51,7 @@ export class RowEvents {
       xid: 0,
       row,
       oldRow: null,
-      key: keyText(this.#keyColumns, row),
+      key,
       oldKey: null,
       unchanged: NOTHING_UNCHANGED,
       backfill: true,

@@ -55,7 +55,9 @@ export class Backfills {
   }
 
   /** For one run of the stream. */
-  make(parts: Pick<BackfillOptions, "handOver" | "intake" | "queue" | "ask">): RunBackfill {
+  make(
+    parts: Pick<BackfillOptions, "handOver" | "intake" | "queue" | "ask" | "loadTypes">,
+  ): RunBackfill {
     const { publicationName, backfill, backfillChunk, reconnect } = this.#options;
     const initial = backfill === "initial";
     return new RunBackfill({

@@ -9,6 +9,7 @@ import type { Logger } from "../logger.ts";
 import { checkPublicationName } from "../replication/publication.ts";
 import { checkSlotName } from "../replication/slot.ts";
 import type { Connect } from "../transport/transport.ts";
+import type { Parsers } from "../values/types.ts";
 
 export type { Failure, HandlerContext } from "../delivery/handler.ts";
 
@@ -27,8 +28,17 @@ export interface PgStreamOptions {
   slotName?: string;
   /** Default: the slot's name. */
   publicationName?: string;
-  /** What values are: `"text"`: strings as Postgres prints them, or null. Default: `"text"`. */
+  /**
+   * What values are: `"text"`: strings as Postgres prints them; `"js"`: what they are in JavaScript, by type,
+   * as the README's table has it. NULL is null, and `key` is text either way. Default: `"text"`.
+   */
   values?: "text" | "js";
+  /**
+   * With `values: "js"`: what reads the text of a type, in place of what does by default. By the type's own
+   * name, `pg_type.typname` (`timestamptz`, `geometry`), or its OID; in arrays of it, too. Where it throws,
+   * the stream stops with an error of kind `parser-failed`, and nothing is lost. Default: none.
+   */
+  parsers?: { readonly [oidOrTypeName: string]: (text: string) => unknown };
   /**
    * `"initial"`: the rows that are there already are handed out too, as inserts with `backfill: true`, beside
    * the changes and in step with them: of a key, what comes last is the newest. Once for each table; a
@@ -150,14 +160,14 @@ export function notYet(what: string): PgStreamError {
 /** More handlers than any store takes at once. */
 const MOST_LANES = 10_000;
 
-/** What an option may be, and what of it this version does not do yet. */
-const CHOICES: { [option in keyof PgStreamOptions]?: { now: unknown[]; later?: unknown[] } } = {
-  values: { now: ["text"], later: ["js"] },
-  backfill: { now: ["never", "initial"] },
-  onSlotLost: { now: ["error", "recreate"] },
-  whenSlotInUse: { now: ["error", "wait"] },
-  failover: { now: [true, false] },
-  temporary: { now: [true, false] },
+/** What an option may be. */
+const CHOICES: { [option in keyof PgStreamOptions]?: unknown[] } = {
+  values: ["text", "js"],
+  backfill: ["never", "initial"],
+  onSlotLost: ["error", "recreate"],
+  whenSlotInUse: ["error", "wait"],
+  failover: [true, false],
+  temporary: [true, false],
 };
 
 /** Options with their defaults. */
@@ -174,19 +184,20 @@ export interface ResolvedOptions {
   reconnect: RetryLimits | null;
   failover: boolean;
   temporary: boolean;
+  /** Null: values stay text. */
+  parsers: Parsers | null;
   backfill: "initial" | "never";
   stateStore: StateStore | null;
   backfillChunk: { maxRows: number; maxBytes: number };
 }
 
-/** @throws {PgStreamError} of kind `not-available`, `invalid-option`, `slot-name` or `publication-name`. */
+/** @throws {PgStreamError} of kind `invalid-option`, `slot-name` or `publication-name`. */
 export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
-  for (const [name, { now, later = [] }] of Object.entries(CHOICES)) {
+  for (const [name, choices] of Object.entries(CHOICES)) {
     const value = options[name as keyof PgStreamOptions];
-    if (value === undefined || now.includes(value)) continue;
-    if (later.includes(value)) throw notYet(`${name}: ${JSON.stringify(value)}`);
-    const choices = [...now, ...later].map((choice) => JSON.stringify(choice)).join(" or ");
-    throw invalidOption(name, value, `Choose ${choices}.`);
+    if (value === undefined || choices.includes(value)) continue;
+    const named = choices.map((choice) => JSON.stringify(choice)).join(" or ");
+    throw invalidOption(name, value, `Choose ${named}.`);
   }
   const { slotName = "pgstream", concurrency = 1, key, onFailure = "stop", retry, reconnect } =
     options;
@@ -227,10 +238,34 @@ export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
     }),
     failover: options.failover ?? false,
     temporary: options.temporary ?? false,
+    parsers: resolveParsers(options),
     backfill: options.backfill ?? "never",
     stateStore: resolveStore(options.stateStore),
     backfillChunk: resolveChunk(options.backfillChunk),
   };
+}
+
+/** What SQL calls types, and `pg_type.typname` does not: a parser of that name would never be called. */
+const SQL_NAMES =
+  /^(?:int|integer|(?:small|big)int|boolean|real|decimal|(?:double|character|bit|time|timestamp) .+|.*\[\])$/i;
+
+function resolveParsers({ values, parsers }: PgStreamOptions): Parsers | null {
+  if (parsers !== undefined && values !== "js") {
+    throw invalidOption("parsers", parsers, 'They read values for values: "js". Set that, too.');
+  }
+  if (parsers !== undefined && (typeof parsers !== "object" || parsers === null)) {
+    throw invalidOption("parsers", parsers, "Pass { typname: (text) => … }.");
+  }
+  for (const [name, parser] of Object.entries(parsers ?? {})) {
+    const option = `parsers[${JSON.stringify(name)}]`;
+    if (typeof parser !== "function") {
+      throw invalidOption(option, parser, "Pass a function: (text) => ….");
+    }
+    if (SQL_NAMES.test(name)) {
+      throw invalidOption("parsers", name, "Name types as pg_type.typname does: int4, _int4.");
+    }
+  }
+  return values === "js" ? { ...parsers } : null;
 }
 
 function resolveStore(store: StateStore | undefined): StateStore | null {

@@ -42,6 +42,7 @@ import type { RunBackfill } from "./run_backfill.ts";
 import { Session } from "./session.ts";
 import { onSignals } from "./signals.ts";
 import type { Source } from "./source.ts";
+import { typeLoader } from "./value_types.ts";
 import {
   type CatchUpReport,
   StatusBoard,
@@ -406,7 +407,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     });
     const handOver = new HandOver(frontier);
     const intake = new Intake(queue, frontier, handOver);
+    const loadTypes = typeLoader(this.#options.parsers);
     const backfill = this.#backfills().make({
+      loadTypes,
       handOver,
       intake,
       queue,
@@ -418,6 +421,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         connector,
         open: this.#source?.open ?? Session.open,
         tables: [...this.#tables.values()],
+        loadTypes,
         whenSlotInUse: catchUp ? "fail" : this.#options.whenSlotInUse,
         catchUp,
         own: this.#own,

@@ -1,4 +1,5 @@
 /** Which of the server's relations are watched, under which name, and by what their rows are known. */
+import type { RowValues, ValueTypes } from "../delivery/row_values.ts";
 import type { Relation } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { ReplicationError } from "../replication/errors.ts";
@@ -15,6 +16,8 @@ export interface WatchedRelation {
   name: TableName;
   /** In the key's order; none where the table has none. */
   primaryKey: readonly string[];
+  /** Makes JS values of its rows; null: they stay text. */
+  values: RowValues | null;
 }
 
 /**
@@ -27,10 +30,19 @@ export class WatchedRelations {
   /** By OID, as the catalogue last showed them. */
   readonly #tables: Map<number, CatalogTable>;
   readonly #seen = new Set<number>();
+  readonly #loadTypes: (() => Promise<ValueTypes>) | null;
 
-  /** @param tables the watched ones, as the catalogue shows them at the start. */
-  constructor(connector: Connector, tables: readonly CatalogTable[]) {
+  /**
+   * @param tables the watched ones, as the catalogue shows them at the start
+   * @param loadTypes the types of the run; null: values stay text
+   */
+  constructor(
+    connector: Connector,
+    tables: readonly CatalogTable[],
+    loadTypes: (() => Promise<ValueTypes>) | null,
+  ) {
     this.#connector = connector;
+    this.#loadTypes = loadTypes;
     this.#names = tables.map(({ schema, table }) => ({ schema, table }));
     this.#tables = new Map(tables.map((table) => [table.oid, table]));
   }
@@ -38,10 +50,15 @@ export class WatchedRelations {
   /**
    * What a relation is from here on; null where it is not watched.
    *
+   * @param xid of the transaction that it came in
    * @throws {ReplicationError} of kind `table-renamed` where a watched table has another name now: to
    * go on under the old one would be a guess, and to leave its changes out a loss.
    */
-  async resolve(relation: Relation, signal: AbortSignal): Promise<WatchedRelation | null> {
+  async resolve(
+    relation: Relation,
+    xid: number,
+    signal: AbortSignal,
+  ): Promise<WatchedRelation | null> {
     const { oid, schema } = relation;
     const known = this.#tables.get(oid);
     const named = this.#names.find((name) =>
@@ -64,7 +81,21 @@ export class WatchedRelations {
     return {
       name: { schema: name.schema, table: name.table },
       primaryKey: (current && primaryKeyIn(current, relation)) ?? keyByIdentity(relation),
+      values: this.#loadTypes && await this.#values(this.#loadTypes, name, relation, xid, signal),
     };
+  }
+
+  async #values(
+    loadTypes: () => Promise<ValueTypes>,
+    name: TableName,
+    relation: Relation,
+    xid: number,
+    signal: AbortSignal,
+  ): Promise<RowValues | null> {
+    const { lookUpTypes } = await import("./type_look_up.ts");
+    const types = await loadTypes();
+    const lookUp = lookUpTypes(this.#connector, xid, signal);
+    return await types.rowValues(name, relation.columns, lookUp);
   }
 
   async #read(oid: number, signal: AbortSignal): Promise<CatalogTable | null> {

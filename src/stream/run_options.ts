@@ -1,5 +1,6 @@
 /** What a run of a stream works with. */
 import type { RetryLimits } from "../backoff.ts";
+import type { ValueTypes } from "../delivery/row_values.ts";
 import type { Backend } from "../replication/liveness.ts";
 import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
@@ -17,6 +18,8 @@ export interface RunOptions {
   tables: readonly TableName[];
   temporary: boolean;
   failover: boolean;
+  /** The types of the run; null: values stay text. */
+  loadTypes: (() => Promise<ValueTypes>) | null;
   /** What may wait for the handlers. */
   maxQueueBytes: number;
   /** Null: a lost connection ends the stream. */

@@ -3,6 +3,7 @@ import type { Intake } from "../delivery/intake.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
 import type { Frontier } from "../delivery/frontier.ts";
 import type { HandOut } from "../delivery/hand_out.ts";
+import type { ValueTypes } from "../delivery/row_values.ts";
 import { formatLsn, type Lsn } from "../lsn.ts";
 import { PgOutputDecoder } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
@@ -44,6 +45,8 @@ export interface SessionOptions extends Pipeline {
   publicationName: string;
   tables: readonly TableName[];
   temporary: boolean;
+  /** The types of the run; null: values stay text. */
+  loadTypes: (() => Promise<ValueTypes>) | null;
   /** What may wait, decoded and not. */
   maxQueueBytes: number;
   /** Status updates in a row that the server may leave without an answer before it is looked at. */
@@ -77,6 +80,8 @@ export class Session {
   #wakeReader: (() => void) | null = null;
   #reading: Promise<void> = Promise.resolve();
   #looking = false;
+  /** Of the transaction that is read. */
+  #xid = 0;
   #mostUnanswered: number;
 
   private constructor(
@@ -87,7 +92,7 @@ export class Session {
     this.#options = options;
     this.#stream = stream;
     this.#inbox = new Inbox(stream);
-    this.#relations = new WatchedRelations(options.connector, start.tables);
+    this.#relations = new WatchedRelations(options.connector, start.tables, options.loadTypes);
     this.#mostUnanswered = options.mostUnanswered;
     this.#broken.promise.catch(() => {});
     options.intake.connected();
@@ -231,7 +236,8 @@ export class Session {
           return;
         }
         if (decoded.type === "relation") {
-          intake.declare(decoded, await this.#relations.resolve(decoded, this.#enough.signal));
+          const { signal } = this.#enough;
+          intake.declare(decoded, await this.#relations.resolve(decoded, this.#xid, signal));
           this.#over.signal.throwIfAborted();
         } else if (decoded.type === "begin" && reached(decoded.finalLsn, target())) {
           // Transactions come in the order of their commits: all before the target are here.
@@ -239,7 +245,10 @@ export class Session {
           intake.keepalive(target()!);
           return this.confirm();
         } else {
-          if (decoded.type === "begin") await this.#waitAtGate(decoded.finalLsn);
+          if (decoded.type === "begin") {
+            this.#xid = decoded.xid;
+            await this.#waitAtGate(decoded.finalLsn);
+          }
           intake.accept(decoded, end - start);
         }
         const room = queue.room();

@@ -69,8 +69,42 @@ export function parseVector(text: string): Float32Array {
   return vector;
 }
 
-/** Nine significant digits name every 32-bit float; most need eight or seven. */
-function shortestFloat32(value: number): number {
+/**
+ * A vector as pgvector's `sparsevec` keeps it: the elements that are not 0, and where they stand, from 0
+ * (in its text: from 1).
+ */
+export interface SparseVector {
+  /** How many elements there are, those that are 0 too. */
+  dimensions: number;
+  /** Where the others stand, ascending. */
+  indices: number[];
+  /** Their values, as many as indices. */
+  values: number[];
+}
+
+/**
+ * Reads the text of pgvector's `sparsevec`, `{1:1.5,3:2}/5`.
+ *
+ * @throws {RangeError} where the text is anything else; the message does not repeat it.
+ */
+export function parseSparseVector(text: string): SparseVector {
+  const [, list, length] = /^\{(.*)\}\/(\d+)$/s.exec(text) ?? [];
+  if (list === undefined) throw new RangeError("Not the text of a sparse vector: no { … }/n");
+  const vector: SparseVector = { dimensions: Number(length), indices: [], values: [] };
+  for (const pair of list === "" ? [] : list.split(",")) {
+    const [index, value] = pair.split(":") as [string, string?];
+    const number = value === undefined || value === "" ? NaN : Number(value);
+    if (!/^\d+$/.test(index) || !Number.isFinite(number)) {
+      throw new RangeError("Not the text of a sparse vector: a pair is none");
+    }
+    vector.indices.push(Number(index) - 1);
+    vector.values.push(number);
+  }
+  return vector;
+}
+
+/** Nine significant digits name every 32-bit float; most need eight or seven. @param value is one */
+export function shortestFloat32(value: number): number {
   for (let digits = 7; digits < 9; digits++) {
     const rounded = Number(value.toPrecision(digits));
     if (Math.fround(rounded) === value) return rounded;

@@ -9,13 +9,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { after, before, describe, test } from "node:test";
-import {
-  PgStream,
-  PgStreamError,
-  type PgStreamOptions,
-  ReplicationStream,
-  SlotManager,
-} from "../../mod.ts";
+import { PgStream, PgStreamError, ReplicationStream, SlotManager } from "../../mod.ts";
 import { dsnWith, logger, refusal, streamOf } from "../support/refusal.ts";
 import { startPostgres } from "../support/servers/postgres.ts";
 import {
@@ -345,15 +339,7 @@ describe("a stream that is not complete", () => {
     }
   });
 
-  test("asks for what this version does not do", async () => {
-    const options: PgStreamOptions[] = [{ values: "js" }];
-    for (const option of options) {
-      const error = await refusal(
-        "the constructor",
-        () => new PgStream({ dsn: db.dsn, ...option }),
-      );
-      assertEquals(error.kind, "not-available");
-    }
+  test("asks for what cannot be", async () => {
     for (const maxQueueBytes of [0, -1, NaN, Infinity]) {
       const error = await refusal(
         "the constructor",

@@ -18,6 +18,7 @@ const keyed: ReadPlan = {
   oid: 1,
   name: { schema: "s", table: 'T"x' },
   columns: ["v", "b", "a"],
+  typeOids: [25, 25, 23],
   primaryKey: ["a", "b"],
   keyPlaces: [2, 1],
   identity: [],

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStrictEquals, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
 import { PgStreamError } from "../../../src/errors.ts";
 import {
@@ -22,6 +22,7 @@ const DEFAULTS: ResolvedOptions = {
   reconnect: { attempts: Infinity, minDelayMs: 100, maxDelayMs: 5000 },
   failover: false,
   temporary: false,
+  parsers: null,
   backfill: "never",
   stateStore: null,
   backfillChunk: { maxRows: 10_000, maxBytes: 2 * 1024 * 1024 },
@@ -30,7 +31,7 @@ const DEFAULTS: ResolvedOptions = {
 test("what is left out has the default that the documentation names, written out or not", () => {
   assertEquals(resolveOptions({}), DEFAULTS);
   const written = { ...DEFAULTS, values: "text", logger: false } as const;
-  const { key: _, stateStore: __, reconnect, ...options } = written;
+  const { key: _, stateStore: __, parsers: ___, reconnect, ...options } = written;
   assertEquals(resolveOptions({ ...options, reconnect: reconnect! }), DEFAULTS);
   const given = { dsn: "postgresql://localhost/db", password: "x" };
   assertEquals(resolveOptions(given), DEFAULTS);
@@ -160,14 +161,28 @@ describe("the limits of batches", () => {
   });
 });
 
-test("an option that this version does not carry out is an error, never ignored", () => {
-  const options: PgStreamOptions[] = [{ values: "js" }];
-  for (const option of options) {
-    const [name] = Object.keys(option);
-    const error = assertThrows(() => resolveOptions(option), PgStreamError, name);
-    assertEquals(error.kind, "not-available", name);
-    assert(error.hint !== undefined, name);
+test("parsers that would never be called are an error", () => {
+  const parse = (text: string) => text;
+  const wrong: [PgStreamOptions, RegExp][] = [
+    [{ parsers: {} }, /values: "js"/],
+    [{ values: "text", parsers: { int8: Number } }, /values: "js"/],
+    ...["integer", "INT", "bigint", "double precision", "timestamp with time zone", "int4[]"]
+      .map((name): [PgStreamOptions, RegExp] => [
+        { values: "js", parsers: { [name]: parse } },
+        /pg_type\.typname/,
+      ]),
+    [{ values: "js", parsers: { int8: "number" as unknown as typeof Number } }, /\(text\) =>/],
+    [{ values: "js", parsers: null as unknown as Record<string, typeof Number> }, /typname/],
+    [{ values: "js", parsers: "int8" as unknown as Record<string, typeof Number> }, /typname/],
+  ];
+  for (const [options, hint] of wrong) {
+    const error = assertThrows(() => resolveOptions(options), PgStreamError, "parsers");
+    assertEquals(error.kind, "invalid-option");
+    assertMatch(error.hint!, hint);
   }
+  const parsers = { int8: Number, 20: Number, _int4: parse, geometry: parse, "my type": parse };
+  assertEquals(resolveOptions({ values: "js", parsers }).parsers, parsers);
+  assertEquals(resolveOptions({ values: "js" }).parsers, {});
 });
 
 test("a queue without a bound, or of none, is an error that names the option", () => {
@@ -216,7 +231,7 @@ test("an option that cannot be is an error that names it, whatever its type", ()
 
 test("no error repeats the password or the DSN", () => {
   const secret = { dsn: "postgresql://u:canary@h/db", password: "canary" };
-  for (const option of [{ values: "js" }, { maxQueueBytes: -1 }] as const) {
+  for (const option of [{ concurrency: 0 }, { maxQueueBytes: -1 }] as const) {
     const error = assertThrows(() => resolveOptions({ ...secret, ...option }), PgStreamError);
     assert(!`${error} ${error.hint} ${JSON.stringify(error)}`.includes("canary"));
   }

@@ -1,6 +1,11 @@
 import { describe, test } from "node:test";
 import { assertEquals, assertThrows } from "@std/assert";
-import { formatVector, parseVector, vectorFault } from "../../../src/values/vector.ts";
+import {
+  formatVector,
+  parseSparseVector,
+  parseVector,
+  vectorFault,
+} from "../../../src/values/vector.ts";
 
 describe("vector text", () => {
   test("an array is written as JavaScript prints its numbers", () => {
@@ -25,6 +30,18 @@ describe("vector text", () => {
   test("what pgvector prints is read, whatever blanks and exponents are in it", () => {
     assertEquals(parseVector("[1,2.5,-3e-05]"), Float32Array.of(1, 2.5, -3e-5));
     assertEquals(parseVector(" [ 1 , 2 ] "), Float32Array.of(1, 2));
+  });
+
+  test("a sparse vector's indices are from 0, and in its text from 1", () => {
+    assertEquals(parseSparseVector("{1:1.5,3:-2e-05}/5"), {
+      dimensions: 5,
+      indices: [0, 2],
+      values: [1.5, -2e-5],
+    });
+    assertEquals(parseSparseVector("{}/3"), { dimensions: 3, indices: [], values: [] });
+    for (const text of ["", "{}", "{1}/2", "{1:}/2", "{a:1}/2", "{1:x}/2", "{1:1}/", "[1,2]"]) {
+      assertThrows(() => parseSparseVector(text), RangeError);
+    }
   });
 
   test("what is no vector is refused, and not repeated", () => {

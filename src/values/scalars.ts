@@ -1,0 +1,61 @@
+/**
+ * Single values: the text that Postgres prints for them → what they are in JavaScript.
+ *
+ * The text is that of connections with fixed settings: hexadecimal bytea, dates in ISO order, floats
+ * with all their digits. All of these throw a `RangeError` for any other text, and never repeat it.
+ */
+import { shortestFloat32 } from "./vector.ts";
+
+/** @param text `t` or `f` */
+export function parseBool(text: string): boolean {
+  if (text === "t") return true;
+  if (text === "f") return false;
+  throw new RangeError("neither t nor f");
+}
+
+/** Reads int2 and int4. */
+export function parseInteger(text: string): number {
+  const value = Number(text);
+  if (!/^-?\d+$/.test(text) || !Number.isSafeInteger(value)) throw new RangeError("no integer");
+  return value;
+}
+
+/** Reads int8: a bigint, whatever its size. */
+export function parseInt8(text: string): bigint {
+  if (!/^-?\d{1,19}$/.test(text)) throw new RangeError("no integer");
+  return BigInt(text);
+}
+
+/** Reads float8, `NaN`, `Infinity`, `-Infinity` and `-0` among them. */
+export function parseFloat8(text: string): number {
+  const value = Number(text);
+  if (Number.isNaN(value) ? text !== "NaN" : !/^-?(?:\d[\d.e+-]*|Infinity)$/.test(text)) {
+    throw new RangeError("no number");
+  }
+  return value;
+}
+
+/** Reads float4: the number with the fewest digits, which servers before 12 do not print. */
+export function parseFloat4(text: string): number {
+  const value = parseFloat8(text);
+  return text.length > 8 && Number.isFinite(value) ? shortestFloat32(Math.fround(value)) : value;
+}
+
+/** Reads bytea: `\x` and two hexadecimal digits a byte. */
+export function parseBytea(text: string): Uint8Array {
+  const digits = text.length - 2;
+  if (!text.startsWith("\\x") || digits % 2 !== 0) {
+    throw new RangeError("no \\x and pairs of digits");
+  }
+  const bytes = new Uint8Array(digits / 2);
+  for (let at = 0; at < bytes.length; at++) {
+    bytes[at] = digitOf(text.charCodeAt(2 * at + 2)) << 4 | digitOf(text.charCodeAt(2 * at + 3));
+  }
+  return bytes;
+}
+
+function digitOf(code: number): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  if (code >= 0x61 && code <= 0x66) return code - 0x57;
+  throw new RangeError("no hexadecimal digit");
+}

@@ -1,0 +1,58 @@
+/**
+ * timestamp and timestamptz → `Date`.
+ * https://www.postgresql.org/docs/current/datatype-datetime.html
+ */
+
+const TIMESTAMP =
+  /^(\d{4,6})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(?:([+-])(\d\d)(?::(\d\d))?(?::(\d\d))?)?( BC)?$/;
+
+/**
+ * Reads a timestamp with a time zone, `2026-01-31 12:00:00.123456+00`, in ISO order. Microseconds are
+ * cut. What a `Date` cannot hold, `infinity` and years behind 275760, is an Invalid Date.
+ *
+ * @throws {RangeError} where the text is anything else; the message does not repeat it.
+ */
+export function parseTimestamptz(text: string): Date {
+  return parse(text, true);
+}
+
+/** The same for a timestamp without a time zone: it is taken for the local time of the process. */
+export function parseTimestamp(text: string): Date {
+  return parse(text, false);
+}
+
+function parse(text: string, zoned: boolean): Date {
+  const match = TIMESTAMP.exec(text);
+  if (match === null) {
+    if (text === "infinity" || text === "-infinity") return new Date(NaN);
+    throw new RangeError("no timestamp in ISO order");
+  }
+  const [, years, months, days, hours, minutes, seconds, fraction = "", sign, ...zone] = match;
+  const year = match[12] === undefined ? Number(years) : 1 - Number(years);
+  const month = Number(months);
+  const [day, hour, minute, second] = [
+    Number(days),
+    Number(hours),
+    Number(minutes),
+    Number(seconds),
+  ];
+  if (
+    month < 1 || month > 12 || day < 1 || day > 31 || hour > 24 || minute > 59 || second > 60 ||
+    (sign !== undefined) !== zoned
+  ) throw new RangeError("no timestamp of its type");
+  const ms = Number(fraction.slice(0, 3).padEnd(3, "0"));
+  // Date.UTC and the constructor take the years 0 to 99 for 1900 to 1999.
+  const date = new Date(0);
+  if (!zoned) {
+    date.setFullYear(year, month - 1, day);
+    date.setHours(hour, minute, second, ms);
+    return date;
+  }
+  const [zoneHours = 0, zoneMinutes = 0, zoneSeconds = 0] = zone.slice(0, 3).map((part) =>
+    Number(part ?? 0)
+  );
+  const offset = (zoneHours * 60 + zoneMinutes) * 60 + zoneSeconds;
+  date.setUTCFullYear(year, month - 1, day);
+  date.setUTCHours(hour, minute, second + (sign === "-" ? offset : -offset), ms);
+  return date;
+}
