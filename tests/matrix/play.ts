@@ -90,6 +90,7 @@ export async function play(shape: Shape, place: Place): Promise<void> {
       await stream.stop();
       await stream.teardown();
     }
+    await shape.after?.(world);
     await world.end();
   }
 }

@@ -65,6 +65,8 @@ export interface Shape {
   /** Why a major cannot have it; null where it can. */
   cannot?(major: number): string | null;
   script(major: number): Script;
+  /** Takes away what is of the whole server. */
+  after?(world: World): Promise<unknown>;
 }
 
 /** For `cannot`. @param reason of the majors before. */

@@ -148,8 +148,16 @@ export const TRANSACTIONS: Shape[] = [
       transactions: [[row(1), row(2)]],
     }),
   },
-  {
-    name: "a transaction that came from another server by replication comes like any other",
+  originShape("a transaction that came from another server comes like any other", ""),
+  originShape(
+    "a transaction of an origin that was dropped since comes like any other",
+    "SELECT pg_replication_origin_drop('elsewhere')",
+  ),
+];
+
+function originShape(name: string, afterwards: string): Shape {
+  return {
+    name,
     script: () => ({
       before: TABLE,
       watch: ["t"],
@@ -158,10 +166,12 @@ export const TRANSACTIONS: Shape[] = [
         SELECT pg_replication_origin_session_setup('elsewhere')`,
         `SELECT pg_replication_origin_xact_setup('16/B374D848', '2026-01-02 03:04:05Z');
         INSERT INTO t VALUES (1, 'theirs')`,
-        "SELECT pg_replication_origin_session_reset(); SELECT pg_replication_origin_drop('elsewhere')",
+        `SELECT pg_replication_origin_session_reset(); ${afterwards}`,
         "INSERT INTO t VALUES (2, 'ours')",
       ],
       transactions: [[row(1, "theirs")], [row(2, "ours")]],
     }),
-  },
-];
+    after: (world) =>
+      world.query("SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin"),
+  };
+}
