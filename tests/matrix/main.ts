@@ -12,7 +12,7 @@
 import process from "node:process";
 import { parseArgs, stripVTControlCharacters } from "node:util";
 import { startPostgres } from "../support/servers/postgres.ts";
-import { play, SERVER_SETTINGS } from "./play.ts";
+import { type Place, play, serverSettings } from "./play.ts";
 import type { Shape } from "./shape.ts";
 import { SHAPES } from "./shapes.ts";
 
@@ -21,11 +21,11 @@ const MOST_LINES = 60;
 
 type Outcome = { is: "ok" } | { is: "cannot" | "FAIL"; why: string };
 
-async function outcomeOf(shape: Shape, major: number, dsn: string): Promise<Outcome> {
-  const why = shape.cannot?.(major) ?? null;
+async function outcomeOf(shape: Shape, place: Place): Promise<Outcome> {
+  const why = shape.cannot?.(place.server.major) ?? null;
   if (why !== null) return { is: "cannot", why };
   try {
-    await play(shape, { major, dsn });
+    await play(shape, place);
     return { is: "ok" };
   } catch (error) {
     const text = error instanceof Error ? `${error.stack ?? error.message}` : String(error);
@@ -36,10 +36,10 @@ async function outcomeOf(shape: Shape, major: number, dsn: string): Promise<Outc
 /** A server of the major, all shapes on it. */
 async function outcomesOn(major: number, shapes: readonly Shape[]): Promise<Outcome[]> {
   const startedAt = performance.now();
-  await using server = await startPostgres({ major, settings: SERVER_SETTINGS });
+  await using server = await startPostgres({ major, settings: serverSettings(major) });
   const { dsn } = await server.createDatabase();
   const outcomes: Outcome[] = [];
-  for (const shape of shapes) outcomes.push(await outcomeOf(shape, major, dsn));
+  for (const shape of shapes) outcomes.push(await outcomeOf(shape, { server, dsn }));
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
   print(`PostgreSQL ${server.version}: ${tally(outcomes)}, ${seconds} s`);
   return outcomes;

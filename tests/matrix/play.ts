@@ -3,63 +3,97 @@
  * comes late, and the bytes. Each has to tell exactly what is expected, and to leave what SELECT says.
  */
 
-import { assert, assertEquals } from "@std/assert";
-import type postgres from "postgres";
-import { PgStream } from "../../mod.ts";
+import { assert, assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
+import { PgStream, PgStreamError } from "../../mod.ts";
 import { formatTableName } from "../../src/table_name.ts";
-import { openClient, started, until, within } from "../support/streams.ts";
+import type { PostgresServer } from "../support/servers/postgres.ts";
+import { started, until, within } from "../support/streams.ts";
 import { type Content, Model, sorted } from "./model.ts";
 import { byteLevel, type Seen, seenOf } from "./seen.ts";
-import type { Change, Script, Shape, Step, World } from "./shape.ts";
-
-/** Where shapes are played: a database of its own for all of them. */
-export interface Place {
-  dsn: string;
-  major: number;
-}
+import type { Change, Script, Shape } from "./shape.ts";
+import { MARKER, SqlWorld } from "./world.ts";
 
 /** What the shapes need of a server. */
-export const SERVER_SETTINGS: Record<string, string> = { max_prepared_transactions: "5" };
+export function serverSettings(major: number): Record<string, string> {
+  return {
+    max_prepared_transactions: "5",
+    // As little as may be, so that transactions of some size go by the disk.
+    ...major >= 13 ? { logical_decoding_work_mem: "64kB" } : {},
+  };
+}
 
-/** Changes of it tell that all before them has come. */
-const MARKER = "matrix_marker";
-// As a stream reads: what SELECT prints is compared with what it tells.
-const SETTINGS =
-  `SET client_encoding = 'UTF8'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
-  SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3; SET search_path = ''`;
+/** Where shapes are played. */
+export interface Place {
+  server: PostgresServer;
+  /** Of the database for all shapes that take none of their own. */
+  dsn: string;
+}
+
 const PATIENCE_MS = 60_000;
 let played = 0;
 
 /** Plays the shape. @throws where anything came otherwise than expected. */
-export async function play(shape: Shape, place: Place): Promise<void> {
-  const script = shape.script(place.major);
+export async function play(shape: Shape, { server, dsn }: Place): Promise<void> {
+  const { major } = server;
+  const script = shape.script(major);
   const name = `shape_${++played}`;
-  const world = new SqlWorld(place, script.schema ?? name, name);
-  const streams: PgStream[] = [];
+  if (script.database !== undefined) {
+    const how = `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ${script.database}`;
+    await server.query(`CREATE DATABASE ${name} ${how}`);
+    dsn = server.dsnOf(name);
+  }
+  const world = new SqlWorld({ dsn, major, name, schema: script.schema ?? name });
   try {
     await world.create(script);
-    const watched = [...script.watch, MARKER].map((table) =>
-      formatTableName({ schema: world.schema, table })
-    );
-    const follow = (slotName: string, seen: Seen[]) => {
-      const stream = new PgStream({
-        dsn: place.dsn,
-        slotName,
-        publicationName: name,
-        logger: false,
-      }).watch(...watched).onChange((event) => void seen.push(seenOf(event)));
-      streams.push(stream);
-      return stream;
-    };
-    const [live, late]: [Seen[], Seen[]] = [[], []];
-    const alongside = follow(name, live);
-    await alongside.setup();
-    const afterwards = follow(`${name}_late`, late);
-    await afterwards.setup();
-    const bytes = `${name}_bytes`;
-    await world.query(`SELECT pg_create_logical_replication_slot('${bytes}', 'pgoutput')`);
+    if (script.refused !== undefined) await refuse(script.refused, script, world);
+    else await follow(script, world);
+  } finally {
+    await world.end();
+    await shape.after?.(world);
+  }
+}
 
-    const running = await started(alongside);
+/** What is refused is refused before anything is made. */
+async function refuse(kind: string, script: Script, world: SqlWorld): Promise<void> {
+  const error = await streamOf(world, script.watch, world.name, []).setup()
+    .then(() => null, (error) => error);
+  await assertRefused(error, kind);
+  assertEquals(await world.query(`SELECT FROM pg_publication WHERE pubname = '${world.name}'`), []);
+  assertEquals(
+    await world.query(`SELECT FROM pg_replication_slots WHERE slot_name = '${world.name}'`),
+    [],
+  );
+}
+
+function assertRefused(error: unknown, kind: string): void {
+  assertNotEquals(error, null, `nothing was refused, where ${kind} was expected`);
+  assertInstanceOf(error, PgStreamError);
+  assertEquals(error.kind, kind, error.message);
+  assert(error.hint, `no way out: ${error.message}`);
+}
+
+function streamOf(
+  { dsn, schema, name }: SqlWorld,
+  watch: string[],
+  slotName: string,
+  seen: Seen[],
+): PgStream {
+  const tables = watch.map((table) => formatTableName({ schema, table }));
+  return new PgStream({ dsn, slotName, publicationName: name, logger: false })
+    .watch(...tables).onChange((event) => void seen.push(seenOf(event)));
+}
+
+async function follow(script: Script, world: SqlWorld): Promise<void> {
+  const { dsn, name, schema } = world;
+  const watch = [...script.watch, MARKER];
+  const live: Seen[] = [];
+  const alongside = streamOf(world, watch, name, live);
+  await alongside.setup();
+  for (const slot of [`${name}_late`, `${name}_bytes`]) {
+    await world.query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
+  }
+  const running = await started(alongside);
+  try {
     let failed: unknown = null;
     void running.ended.then((error) => failed = error);
     for (const step of script.steps) await world.run(step);
@@ -69,30 +103,42 @@ export async function play(shape: Shape, place: Place): Promise<void> {
       return live.at(-1)?.table === MARKER;
     }, PATIENCE_MS);
     await running.stop();
-    await within("what comes late", afterwards.catchUp(), PATIENCE_MS);
-    const read = await within(
-      "the bytes",
-      byteLevel({ dsn: place.dsn, slotName: bytes, publicationName: name }, world.schema, MARKER),
+  } finally {
+    await alongside.stop();
+  }
+  const late = await comeLate(script, world);
+  const options = { dsn, slotName: `${name}_bytes`, publicationName: name };
+  const read = await within("the bytes", byteLevel(options, schema, MARKER), PATIENCE_MS);
+
+  const contents = await world.contents(script);
+  const by = script.by ?? "key";
+  compare("the stream that ran", live, script.transactions, contents, by);
+  compare("the bytes", read, script.transactions, contents, "row");
+  assertEquals(coordinates(read), coordinates(live), "the bytes and the stream that ran");
+  if (script.late === undefined) {
+    compare("the stream that came late", late, script.transactions, contents, by);
+    assertEquals(coordinates(late), coordinates(live), "the streams that ran and that came late");
+  } else {
+    const { watch } = script.late;
+    const rest = live.filter(({ table }) => table === MARKER || watch.includes(table));
+    assertEquals(late, rest, "the stream that came late");
+  }
+}
+
+/** A stream that begins when all is over. */
+async function comeLate({ watch, late }: Script, world: SqlWorld): Promise<Seen[]> {
+  const seen: Seen[] = [];
+  const catchUp = (watch: string[]) =>
+    within(
+      "what comes late",
+      streamOf(world, [...watch, MARKER], `${world.name}_late`, seen).catchUp(),
       PATIENCE_MS,
     );
-
-    const expected = typeof script.transactions === "function"
-      ? await script.transactions(world)
-      : script.transactions;
-    const contents = await world.contents(script);
-    compare("the stream that ran", live, expected, contents, "key");
-    compare("the stream that came late", late, expected, contents, "key");
-    assertEquals(coordinates(late), coordinates(live), "late and live differ in coordinates");
-    compare("the bytes", read, expected, contents, "row");
-    assertEquals(coordinates(read), coordinates(live), "bytes and events differ in coordinates");
-  } finally {
-    for (const stream of streams) {
-      await stream.stop();
-      await stream.teardown();
-    }
-    await shape.after?.(world);
-    await world.end();
+  if (late !== undefined) {
+    assertRefused(await catchUp(watch).then(() => null, (error) => error), late.kind);
   }
+  await catchUp(late?.watch ?? watch);
+  return seen;
 }
 
 const coordinates = (seen: Seen[]) =>
@@ -102,7 +148,7 @@ const coordinates = (seen: Seen[]) =>
 function compare(
   who: string,
   seen: Seen[],
-  expected: Change[][],
+  expected: Change[][] | null,
   contents: Content[],
   by: "key" | "row",
 ): void {
@@ -119,11 +165,10 @@ function compare(
   }
   const marker = transactions.pop();
   assertEquals(marker?.map(({ table }) => table), [MARKER], `${who}: the marker`);
-  assertEquals(
-    transactions,
-    expected.map((changes) => changes.map((change) => told(change, by))),
-    who,
-  );
+  if (expected !== null) {
+    const wanted = expected.map((changes) => changes.map((change) => told(change, who)));
+    assertEquals(transactions, wanted, who);
+  }
   for (const { table, keyColumns, identity, columns, rows } of contents) {
     // Where there is no primary key, a store has nothing to go by but what is told of the old row.
     const keyed = by === "key" && keyColumns.length > 0;
@@ -135,136 +180,14 @@ function compare(
     } catch (error) {
       throw new Error(`${who}, kept in step with ${table}: ${(error as Error).message}`);
     }
-    assertEquals(
-      sorted(model.rows, columns),
-      sorted(rows, columns),
-      `${who}: what is left of ${table}`,
-    );
+    const left = `${who}: what is left of ${table}`;
+    assertEquals(sorted(model.rows, columns), sorted(rows, columns), left);
   }
 }
 
 /** What of a change each level tells. */
-function told(change: Change, by: "key" | "row"): Change {
-  return by === "key" ? { ...change, options: null } : { ...change, key: null, oldKey: null };
-}
-
-/** The sessions of a shape. */
-class SqlWorld implements World {
-  readonly dsn: string;
-  readonly major: number;
-  readonly schema: string;
-  readonly #name: string;
-  readonly #sessions = new Map<string, postgres.Sql>();
-
-  constructor({ dsn, major }: Place, schema: string, name: string) {
-    this.dsn = dsn;
-    this.major = major;
-    this.schema = schema;
-    this.#name = name;
-  }
-
-  get #quoted(): string {
-    return `"${this.schema.replaceAll('"', '""')}"`;
-  }
-
-  async create({ before, publication }: Script): Promise<void> {
-    await this.query(`CREATE SCHEMA ${this.#quoted}`, "creator");
-    await this.query(`CREATE TABLE ${MARKER} (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)`);
-    if (before !== "") await this.query(before);
-    if (publication === undefined) return;
-    const text = publication.replaceAll("$marker", MARKER);
-    await this.query(`CREATE PUBLICATION "${this.#name}" ${text}`);
-  }
-
-  async query(sql: string, session = "main"): Promise<Record<string, unknown>[]> {
-    return [...await (await this.#session(session)).unsafe(sql)];
-  }
-
-  async run(step: Step): Promise<void> {
-    if (typeof step === "function") return void await step(this);
-    if (typeof step === "string") return void await this.query(step);
-    const { sql, session, fails } = step;
-    const code = await this.query(sql, session).then(() => undefined, (error) => error.code);
-    assertEquals(code, fails, sql);
-  }
-
-  /** What SELECT says, printed by the output functions: a cast to text would say `true` for `t`. */
-  async contents({ watch, model = {} }: Script): Promise<Content[]> {
-    if (typeof model === "string") return [];
-    const session = openClient(this.dsn);
-    try {
-      await session.unsafe(SETTINGS);
-      const contents: Content[] = [];
-      for (const table of watch) {
-        const [oid] = await session`SELECT c.oid::text FROM pg_class c
-          JOIN pg_namespace n ON n.oid = relnamespace
-          WHERE nspname = ${this.schema} AND relname = ${table}`;
-        if (oid === undefined) continue;
-        contents.push({
-          table,
-          ...await contentOf(session, oid.oid, this.major, `${this.#quoted}.${quote(table)}`, {
-            ...model[table],
-          }),
-        });
-      }
-      return contents;
-    } finally {
-      await session.end({ timeout: 1 });
-    }
-  }
-
-  async #session(name: string): Promise<postgres.Sql> {
-    let session = this.#sessions.get(name);
-    if (session === undefined) {
-      this.#sessions.set(name, session = openClient(this.dsn));
-      if (name !== "creator") await session.unsafe(`SET search_path = ${this.#quoted}, public`);
-    }
-    return session;
-  }
-
-  async end(): Promise<void> {
-    const main = this.#sessions.get("main");
-    await main?.unsafe(`SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-      WHERE slot_name = '${this.#name}_bytes' AND NOT active`);
-    await main?.unsafe(`DROP PUBLICATION IF EXISTS "${this.#name}"`);
-    await Promise.all([...this.#sessions.values()].map((session) => session.end({ timeout: 1 })));
-  }
-}
-
-const quote = (name: string) => `"${name.replaceAll('"', '""')}"`;
-
-async function contentOf(
-  session: postgres.Sql,
-  oid: string,
-  major: number,
-  name: string,
-  { columns: chosen, where = "true" }: { columns?: string[]; where?: string },
-): Promise<Omit<Content, "table">> {
-  const place = (kind: string) =>
-    `(SELECT array_position(string_to_array(indkey::text, ' '), attnum::text) FROM pg_index
-      WHERE indrelid = attrelid AND ${kind})`;
-  const all = await session.unsafe<{ name: string; key: number | null; identity: number | null }[]>(
-    `SELECT attname AS name, ${place("indisprimary")} AS key, ${place("indisreplident")} AS identity
-    FROM pg_attribute WHERE attrelid = ${oid} AND attnum > 0 AND NOT attisdropped
-      ${major >= 12 ? "AND attgenerated = ''" : ""} ORDER BY attnum`,
-  );
-  const columns = chosen ?? all.map(({ name }) => name);
-  const namesOf = (index: "key" | "identity") =>
-    all.filter((column) => column[index] !== null)
-      .sort((a, b) => a[index]! - b[index]!).map(({ name }) => name);
-  const keyColumns = namesOf("key");
-  const other = namesOf("identity");
-  const identity = other.length > 0 ? other : keyColumns;
-  const selected = columns.length === 0 ? "" : columns.map(quote).join();
-  const found = await session.unsafe(`SELECT ${selected} FROM ${name} WHERE ${where}`).raw();
-  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  const rows = found.map((values) => {
-    const row: Record<string, string | null> = Object.create(null);
-    columns.forEach((column, index) => {
-      const value = (values as unknown as (Uint8Array | null)[])[index];
-      row[column] = value == null ? null : decoder.decode(value);
-    });
-    return row;
-  });
-  return { keyColumns, identity, columns, rows };
+function told(change: Change, who: string): Change {
+  return who === "the bytes"
+    ? { ...change, key: null, oldKey: null }
+    : { ...change, options: null };
 }

@@ -41,21 +41,42 @@ export interface World {
 export interface Script {
   /** Made before the stream is set up, in a new schema. */
   before: string;
+  /** What else is made before. */
+  prepare?(world: World): Promise<unknown>;
   /** The tables that are watched, by their literal names. */
   watch: string[];
   /** Where they are. Default: the shape's own schema. */
   schema?: string;
   /** What CREATE PUBLICATION says behind its name; `$marker` is the marker table. Default: `setup()` makes it. */
   publication?: string;
+  /** What CREATE DATABASE says of the one that it takes. Default: one for all shapes, in UTF-8. */
+  database?: string;
+  /** The kind of the error with which `setup()` refuses it; there are no steps then. */
+  refused?: string;
   /** One transaction each, unless it says otherwise. */
   steps: Step[];
-  /** What has to come: a list for each transaction that tells of a watched table. */
-  transactions: Change[][] | ((world: World) => Promise<Change[][]>);
+  /**
+   * What has to come: a list for each transaction that tells of a watched table. Null where that is not
+   * known, and what is left is all that is compared.
+   */
+  transactions: Change[][] | null;
+  /** Who comes late is refused with this kind of error, and gets the rest if it watches no more than that. */
+  late?: { kind: string; watch: string[] };
+  /** How events find their rows. Default: by the primary key, where there is one. */
+  by?: "row";
   /**
    * The tables that are compared with what SELECT says at the end. Default: `watch`. A list: some columns
-   * only, because no more are published; a condition: some rows only. A text in place of all: why not.
+   * only, because no more are published; a condition: some rows only; `only`: without heirs. A text in
+   * place of all: why not.
    */
-  model?: string | Record<string, { columns?: string[]; where?: string }>;
+  model?: string | Record<string, Compared>;
+}
+
+/** What of a table is compared. */
+export interface Compared {
+  columns?: string[];
+  where?: string;
+  only?: boolean;
 }
 
 /** One row of the matrix. */
@@ -64,6 +85,8 @@ export interface Shape {
   name: string;
   /** Why a major cannot have it; null where it can. */
   cannot?(major: number): string | null;
+  /** Takes much time and memory: in the tests it is played on one server only. */
+  heavy?: boolean;
   script(major: number): Script;
   /** Takes away what is of the whole server. */
   after?(world: World): Promise<unknown>;

@@ -3,9 +3,11 @@
  * https://www.postgresql.org/docs/current/sql-altertable.html#SQL-ALTERTABLE-REPLICA-IDENTITY
  */
 
-import { deleted, inserted, type Shape, type Texts, updated } from "../shape.ts";
+import { deleted, inserted, type Shape, since, type Texts, updated } from "../shape.ts";
 
 const BIG = "0123456789".repeat(500);
+/** As long as an index takes, and long enough to be stored out of line. */
+const LONG_KEY = "0123456789".repeat(250);
 const BIGGER = "9876543210".repeat(700);
 const TABLE = (more: string) =>
   `CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL UNIQUE, note text, big text);
@@ -186,6 +188,108 @@ export const IDENTITIES: Shape[] = [
         [updated("t", "a", { id: "a", v: "" }, { oldKey: "", oldRow: { id: "" } })],
         [updated("t", "", { id: "", v: "" }, { oldKey: "a", oldRow: { id: "a" } })],
         [deleted("t", "", { id: "" })],
+      ],
+    }),
+  },
+  {
+    name: "a key that is stored out of line itself is told with each change",
+    script: () => ({
+      before: "CREATE TABLE t (id text PRIMARY KEY, v text); " +
+        "ALTER TABLE t ALTER id SET STORAGE EXTERNAL",
+      watch: ["t"],
+      steps: [
+        `INSERT INTO t VALUES ('${LONG_KEY}', 'a')`,
+        "UPDATE t SET v = 'b'",
+        "UPDATE t SET v = 'b'; UPDATE t SET v = NULL",
+        "DELETE FROM t",
+      ],
+      transactions: [
+        [inserted("t", LONG_KEY, { id: LONG_KEY, v: "a" })],
+        [updated("t", LONG_KEY, { id: LONG_KEY, v: "b" }, { oldRow: { id: LONG_KEY } })],
+        [
+          updated("t", LONG_KEY, { id: LONG_KEY, v: "b" }, { oldRow: { id: LONG_KEY } }),
+          updated("t", LONG_KEY, { id: LONG_KEY, v: null }, { oldRow: { id: LONG_KEY } }),
+        ],
+        [deleted("t", LONG_KEY, { id: LONG_KEY })],
+      ],
+    }),
+  },
+  {
+    name: "columns that a primary key only includes are no part of the key",
+    cannot: since(11, "indexes include columns"),
+    script: () => ({
+      before: "CREATE TABLE t (v text, id int, PRIMARY KEY (id) INCLUDE (v))",
+      watch: ["t"],
+      steps: [
+        "INSERT INTO t VALUES ('a', 1)",
+        "UPDATE t SET v = 'b'",
+        "UPDATE t SET id = 2",
+        "DELETE FROM t",
+      ],
+      transactions: [
+        [inserted("t", "1", { id: "1", v: "a" })],
+        [updated("t", "1", { id: "1", v: "b" })],
+        [updated("t", "2", { id: "2", v: "b" }, { oldKey: "1", oldRow: { id: "1" } })],
+        [deleted("t", "2", { id: "2" })],
+      ],
+    }),
+  },
+  {
+    name: "a key that is equal and printed otherwise is a key that changed",
+    script: () => ({
+      before: "CREATE TABLE t (n numeric, f float8, v text, PRIMARY KEY (n, f))",
+      watch: ["t"],
+      steps: [
+        "INSERT INTO t VALUES (1.0, '-0', 'a')",
+        "UPDATE t SET n = 1.00, f = 0",
+        "INSERT INTO t VALUES (1, '-0', 'b') ON CONFLICT (n, f) DO UPDATE SET v = 'b'",
+        "DELETE FROM t WHERE n = 1",
+      ],
+      transactions: [
+        [inserted("t", '["1.0","-0"]', { n: "1.0", f: "-0", v: "a" })],
+        [
+          updated("t", '["1.00","0"]', { n: "1.00", f: "0", v: "a" }, {
+            oldKey: '["1.0","-0"]',
+            oldRow: { n: "1.0", f: "-0" },
+          }),
+        ],
+        [updated("t", '["1.00","0"]', { n: "1.00", f: "0", v: "b" })],
+        [deleted("t", '["1.00","0"]', { n: "1.00", f: "0" })],
+      ],
+    }),
+  },
+  {
+    name:
+      "a row that is stored out of line and changed in one transaction tells what it left alone",
+    script: () => ({
+      before: TABLE(""),
+      watch: ["t"],
+      steps: [
+        `INSERT INTO t VALUES (1, 'a', 'n', '${BIG}'); UPDATE t SET note = 'm'; UPDATE t SET id = 2;
+        DELETE FROM t; INSERT INTO t VALUES (1, 'a', 'n', '${BIGGER}')`,
+      ],
+      transactions: [[
+        inserted("t", "1", { id: "1", code: "a", note: "n", big: BIG }),
+        updated("t", "1", { id: "1", code: "a", note: "m" }, { unchanged: ["big"] }),
+        updated("t", "2", { id: "2", code: "a", note: "m" }, {
+          unchanged: ["big"],
+          oldKey: "1",
+          oldRow: { id: "1" },
+        }),
+        deleted("t", "2", { id: "2" }),
+        inserted("t", "1", { id: "1", code: "a", note: "n", big: BIGGER }),
+      ]],
+    }),
+  },
+  {
+    name: "a large value that is compressed in its row comes with each change",
+    script: () => ({
+      before: "CREATE TABLE t (id int PRIMARY KEY, v int, big text)",
+      watch: ["t"],
+      steps: ["INSERT INTO t VALUES (1, 1, repeat('x', 20000))", "UPDATE t SET v = 2"],
+      transactions: [
+        [inserted("t", "1", { id: "1", v: "1", big: "x".repeat(20000) })],
+        [updated("t", "1", { id: "1", v: "2", big: "x".repeat(20000) })],
       ],
     }),
   },
