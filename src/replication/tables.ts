@@ -15,6 +15,8 @@ export interface CatalogTable extends TableName {
   replicaIdentity: "default" | "nothing" | "full" | "index";
   /** Columns of the primary key, in the key's order; none where there is no primary key. */
   primaryKey: readonly string[];
+  /** True where the primary key is DEFERRABLE: the server then takes it for no replica identity. */
+  deferrableKey: boolean;
   /** All columns in the table's order; none where one was ever dropped, which moves those after it. */
   columns: readonly string[];
   /** Columns of the index that REPLICA IDENTITY USING INDEX names; none otherwise. */
@@ -112,6 +114,8 @@ async function selectTables(
   const result = await connection.query(
     `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,
       ${indexColumns("i.indisprimary", version)} AS primary_key,
+      (SELECT NOT i.indimmediate FROM pg_catalog.pg_index i
+        WHERE i.indrelid = c.oid AND i.indisprimary) AS deferrable_key,
       ${indexColumns("i.indisreplident", version)} AS identity_index,
       ${generated} AS generated,
       (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
@@ -146,6 +150,7 @@ async function describe(
     partitioned,
     replicaIdentity,
     primaryKey: namesOf(row, "primary_key"),
+    deferrableKey: row.deferrable_key === "t",
     columns: namesOf(row, "columns"),
     identityIndex: namesOf(row, "identity_index"),
     generated: namesOf(row, "generated"),
@@ -186,7 +191,7 @@ async function partitionsWithoutIdentity(
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       WHERE c.relkind = 'r' AND (c.relreplident = 'n'
         OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
-          WHERE i.indrelid = c.oid AND i.indisprimary)
+          WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
         OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
           WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid))
       ORDER BY 1, 2`,
@@ -259,6 +264,13 @@ export function checkReplicaIdentity(
           `the primary key goes unnoticed. Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`,
       );
     }
+    if (table.deferrableKey) {
+      warnings.push(
+        `Table "${name}" has a DEFERRABLE primary key: rows may swap their keys within a transaction, ` +
+          "and what is kept by key then loses one of them, since its old key is the other's by then. " +
+          "Make the key again, NOT DEFERRABLE.",
+      );
+    }
   }
   return warnings;
 }
@@ -272,6 +284,12 @@ function identityTrouble(
   const broken = "its UPDATE and DELETE would fail once it is published";
   switch (table.replicaIdentity) {
     case "default":
+      if (table.deferrableKey && !table.partitioned) {
+        return fail(
+          `The primary key of table "${name}" is DEFERRABLE, and no replica identity: ${broken}`,
+          `Make it again, NOT DEFERRABLE, or run: ${alter(table)} REPLICA IDENTITY FULL;`,
+        );
+      }
       if (table.primaryKey.length > 0) break;
       return fail(
         `Table "${name}" has no primary key: ${broken}`,
@@ -282,24 +300,20 @@ function identityTrouble(
       if (table.partitioned && table.primaryKey.length > 0) break;
       return fail(
         `Table "${name}" has REPLICA IDENTITY NOTHING: ${broken}`,
-        `Run: ${alter(table)} REPLICA IDENTITY ${
-          table.primaryKey.length > 0 ? "DEFAULT" : "FULL"
-        };`,
+        `Run: ${alter(table)} REPLICA IDENTITY ${usableIdentity(table)};`,
       );
     case "index":
       if (table.identityIndex.length > 0) break;
       return fail(
         `The index that is the replica identity of table "${name}" is gone: ${broken}`,
-        `Run: ${alter(table)} REPLICA IDENTITY ${
-          table.primaryKey.length > 0 ? "DEFAULT" : "FULL"
-        };`,
+        `Run: ${alter(table)} REPLICA IDENTITY ${usableIdentity(table)};`,
       );
     case "full":
       if (publishesGenerated || table.generated.length === 0) break;
       return fail(
         `Table "${name}" has REPLICA IDENTITY FULL and generated columns ` +
           `(${table.generated.join(", ")}) that are not published: ${broken}`,
-        table.primaryKey.length > 0
+        usableIdentity(table) === "DEFAULT"
           ? `Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`
           : "Add a primary key and go back to REPLICA IDENTITY DEFAULT.",
       );
@@ -313,6 +327,10 @@ function identityTrouble(
     );
   }
   return null;
+}
+
+function usableIdentity({ primaryKey, deferrableKey }: CatalogTable): string {
+  return primaryKey.length > 0 && !deferrableKey ? "DEFAULT" : "FULL";
 }
 
 function alter(table: CatalogTable): string {
