@@ -28,20 +28,20 @@ export const REFUSALS: Shape[] = [
   refusal(
     "a table that is not logged is refused",
     "CREATE UNLOGGED TABLE t (id int PRIMARY KEY)",
-    "table-unsuitable",
+    "table-not-publishable",
   ),
   refusal(
     "a view that is kept is refused",
     "CREATE MATERIALIZED VIEW t AS SELECT 1 AS id; CREATE UNIQUE INDEX ON t (id)",
-    "table-unsuitable",
+    "table-not-publishable",
   ),
-  refusal("a view is refused", "CREATE VIEW t AS SELECT 1 AS id", "table-unsuitable"),
-  refusal("a sequence is refused", "CREATE SEQUENCE t", "table-unsuitable"),
+  refusal("a view is refused", "CREATE VIEW t AS SELECT 1 AS id", "table-not-publishable"),
+  refusal("a sequence is refused", "CREATE SEQUENCE t", "table-not-publishable"),
   refusal(
     "a foreign table is refused",
     `CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nobody FOREIGN DATA WRAPPER nowhere;
     CREATE FOREIGN TABLE t (id int) SERVER nobody`,
-    "table-unsuitable",
+    "table-not-publishable",
   ),
   refusal("a table that is not there is refused", "", "table-missing"),
   refusal("a table without a key is refused", "CREATE TABLE t (id int)", "replica-identity"),
@@ -64,7 +64,7 @@ export const REFUSALS: Shape[] = [
   refusal(
     "a partitioned table is refused where it cannot be published",
     "CREATE TABLE t (id int) PARTITION BY LIST (id)",
-    "table-unsuitable",
+    "table-not-publishable",
     { cannot: (major) => major < 13 ? null : "partitioned tables are published from 13 on" },
   ),
   refusal(
@@ -76,7 +76,7 @@ export const REFUSALS: Shape[] = [
   refusal(
     "a database without an encoding is refused",
     "CREATE TABLE t (id int PRIMARY KEY)",
-    "encoding",
+    "server-encoding",
     { database: "ENCODING 'SQL_ASCII'" },
   ),
 ];
