@@ -38,6 +38,13 @@ export function checkReplicaIdentity(
           `the primary key goes unnoticed. Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`,
       );
     }
+    if (table.deferrableKey) {
+      warnings.push(
+        `Table "${name}" has a DEFERRABLE primary key: rows may swap their keys within a transaction, ` +
+          "and what is kept by key then loses one of them, since its old key is the other's by then. " +
+          "Make the key again, NOT DEFERRABLE.",
+      );
+    }
   }
   return warnings;
 }
@@ -51,6 +58,12 @@ function identityTrouble(
   const broken = "its UPDATE and DELETE would fail once it is published";
   switch (table.replicaIdentity) {
     case "default":
+      if (table.deferrableKey && !table.partitioned) {
+        return fail(
+          `The primary key of table "${name}" is DEFERRABLE, and no replica identity: ${broken}`,
+          `Make it again, NOT DEFERRABLE, or run: ${alter(table)} REPLICA IDENTITY FULL;`,
+        );
+      }
       if (table.primaryKey.length > 0) break;
       return fail(
         `Table "${name}" has no primary key: ${broken}`,
@@ -61,24 +74,20 @@ function identityTrouble(
       if (table.partitioned && table.primaryKey.length > 0) break;
       return fail(
         `Table "${name}" has REPLICA IDENTITY NOTHING: ${broken}`,
-        `Run: ${alter(table)} REPLICA IDENTITY ${
-          table.primaryKey.length > 0 ? "DEFAULT" : "FULL"
-        };`,
+        `Run: ${alter(table)} REPLICA IDENTITY ${usableIdentity(table)};`,
       );
     case "index":
       if (table.identityIndex.length > 0) break;
       return fail(
         `The index that is the replica identity of table "${name}" is gone: ${broken}`,
-        `Run: ${alter(table)} REPLICA IDENTITY ${
-          table.primaryKey.length > 0 ? "DEFAULT" : "FULL"
-        };`,
+        `Run: ${alter(table)} REPLICA IDENTITY ${usableIdentity(table)};`,
       );
     case "full":
       if (publishesGenerated || table.generated.length === 0) break;
       return fail(
         `Table "${name}" has REPLICA IDENTITY FULL and generated columns ` +
           `(${table.generated.join(", ")}) that are not published: ${broken}`,
-        table.primaryKey.length > 0
+        usableIdentity(table) === "DEFAULT"
           ? `Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`
           : "Add a primary key and go back to REPLICA IDENTITY DEFAULT.",
       );
@@ -92,6 +101,10 @@ function identityTrouble(
     );
   }
   return null;
+}
+
+function usableIdentity({ primaryKey, deferrableKey }: CatalogTable): string {
+  return primaryKey.length > 0 && !deferrableKey ? "DEFAULT" : "FULL";
 }
 
 function alter(table: CatalogTable): string {

@@ -15,6 +15,8 @@ export interface CatalogTable extends TableName {
   replicaIdentity: "default" | "nothing" | "full" | "index";
   /** Columns of the primary key, in the key's order; none where there is no primary key. */
   primaryKey: readonly string[];
+  /** True where the primary key is DEFERRABLE: the server then takes it for no replica identity. */
+  deferrableKey: boolean;
   /** All columns in the table's order; none where one was ever dropped, which moves those after it. */
   columns: readonly string[];
   /** Columns of the index that REPLICA IDENTITY USING INDEX names; none otherwise. */
@@ -112,6 +114,8 @@ async function selectTables(
   const result = await connection.query(
     `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,
       ${indexColumns("i.indisprimary", version)} AS primary_key,
+      (SELECT NOT i.indimmediate FROM pg_catalog.pg_index i
+        WHERE i.indrelid = c.oid AND i.indisprimary) AS deferrable_key,
       ${indexColumns("i.indisreplident", version)} AS identity_index,
       ${generated} AS generated,
       (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
@@ -146,6 +150,7 @@ async function describe(
     partitioned,
     replicaIdentity,
     primaryKey: namesOf(row, "primary_key"),
+    deferrableKey: row.deferrable_key === "t",
     columns: namesOf(row, "columns"),
     identityIndex: namesOf(row, "identity_index"),
     generated: namesOf(row, "generated"),
@@ -186,7 +191,7 @@ async function partitionsWithoutIdentity(
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       WHERE c.relkind = 'r' AND (c.relreplident = 'n'
         OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
-          WHERE i.indrelid = c.oid AND i.indisprimary)
+          WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate)
         OR c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
           WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid))
       ORDER BY 1, 2`,

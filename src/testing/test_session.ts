@@ -146,6 +146,7 @@ function catalogTable(name: SessionOptions["tables"][number], index: number): Ca
     partitioned: false,
     replicaIdentity: "default",
     primaryKey: [],
+    deferrableKey: false,
     columns: [],
     identityIndex: [],
     generated: [],

@@ -17,6 +17,11 @@ const SHAPES: { name: string; since: number; columns: string; generated?: true }
   { name: "a primary key", since: 10, columns: ", PRIMARY KEY (id)" },
   { name: "no primary key", since: 10, columns: "" },
   {
+    name: "a primary key that is deferrable",
+    since: 10,
+    columns: ", PRIMARY KEY (id) DEFERRABLE",
+  },
+  {
     name: "a primary key and a generated column",
     since: 12,
     columns: ", PRIMARY KEY (id), twice int GENERATED ALWAYS AS (id * 2) STORED",

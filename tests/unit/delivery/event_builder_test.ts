@@ -589,3 +589,10 @@ describe("what a queued change holds in memory", () => {
     }
   });
 });
+
+test("a table without columns has rows under FULL, each like the other; without FULL it is an error", () => {
+  const relation: Relation = { ...relationOf("a", { identity: "full" }), columns: [] };
+  assertEquals(keysOf(watching(relation, []), insertInto(relation, {})), ["[]", null]);
+  const other: Relation = { ...relation, replicaIdentity: "nothing" };
+  assertThrows(() => build(watching(other, []), insertInto(other, {})), DeliveryError);
+});

@@ -12,6 +12,7 @@ function tableOf(fields: Partial<CatalogTable> = {}): CatalogTable {
     partitioned: false,
     replicaIdentity: "default",
     primaryKey: ["id"],
+    deferrableKey: false,
     columns: ["id"],
     identityIndex: [],
     generated: [],
@@ -53,6 +54,14 @@ describe("publishing a table breaks nobody's UPDATE:", () => {
 
   const broken: Record<string, [Partial<CatalogTable>, string]> = {
     "default without a primary key": [{ primaryKey: [] }, "REPLICA IDENTITY FULL;"],
+    "default with a primary key that is deferrable": [
+      { deferrableKey: true },
+      "REPLICA IDENTITY FULL;",
+    ],
+    "nothing, with a primary key that is deferrable": [
+      { replicaIdentity: "nothing", deferrableKey: true },
+      "REPLICA IDENTITY FULL;",
+    ],
     "nothing, with a primary key": [{ replicaIdentity: "nothing" }, "REPLICA IDENTITY DEFAULT;"],
     "default of a partition root without a primary key": [
       { partitioned: true, primaryKey: [] },
@@ -115,4 +124,11 @@ test("an index that lacks a part of the primary key works, with a warning that n
   assertEquals(warnings.length, 1);
   assert(warnings[0]!.includes("primary key's b:"), warnings[0]);
   assert(warnings[0]!.includes('ALTER TABLE "public"."documents" REPLICA IDENTITY DEFAULT;'));
+});
+
+test("a deferrable primary key works under FULL, with a warning that keys may be swapped", () => {
+  const table = tableOf({ replicaIdentity: "full", deferrableKey: true });
+  const warnings = checkReplicaIdentity([table], { publishesGenerated: true });
+  assertEquals(warnings.length, 1);
+  assert(warnings[0]!.includes('"public.documents" has a DEFERRABLE primary key'), warnings[0]);
 });

@@ -1,0 +1,138 @@
+/** The sessions in which a shape is played, and what SELECT says at its end. */
+
+import { assertEquals } from "@std/assert";
+import type postgres from "postgres";
+import { openClient } from "../support/streams.ts";
+import type { Content } from "./model.ts";
+import type { Compared, Script, Step, World } from "./shape.ts";
+
+/** Changes of it tell that all before them has come. */
+export const MARKER = "matrix_marker";
+// As a stream reads: what SELECT prints is compared with what it tells.
+const SETTINGS =
+  `SET client_encoding = 'UTF8'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres';
+  SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3; SET search_path = ''`;
+
+const quote = (name: string) => `"${name.replaceAll('"', '""')}"`;
+
+/** A schema of a database, and who writes there. */
+export class SqlWorld implements World {
+  readonly dsn: string;
+  readonly major: number;
+  readonly schema: string;
+  /** Of the publication, and of the slot that setup() makes; others begin with it. */
+  readonly name: string;
+  readonly #sessions = new Map<string, postgres.Sql>();
+
+  constructor(
+    { dsn, major, schema, name }: { dsn: string; major: number; schema: string; name: string },
+  ) {
+    this.dsn = dsn;
+    this.major = major;
+    this.schema = schema;
+    this.name = name;
+  }
+
+  async create({ before, prepare, publication }: Script): Promise<void> {
+    await this.query(`CREATE SCHEMA ${quote(this.schema)};
+      CREATE TABLE ${MARKER} (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)`);
+    if (before !== "") await this.query(before);
+    await prepare?.(this);
+    if (publication === undefined) return;
+    const text = publication.replaceAll("$marker", MARKER);
+    await this.query(`CREATE PUBLICATION ${this.name} ${text}`);
+  }
+
+  readonly query = async (sql: string, session = "main"): Promise<Record<string, unknown>[]> => [
+    ...await (await this.#session(session)).unsafe(sql),
+  ];
+
+  async run(step: Step): Promise<void> {
+    if (typeof step === "function") return void await step(this);
+    if (typeof step === "string") return void await this.query(step);
+    const { sql, session, fails } = step;
+    const code = await this.query(sql, session)
+      .then(() => undefined, (error) => error.code ?? error);
+    assertEquals(code, fails, sql);
+  }
+
+  /** What SELECT says, printed by the output functions: a cast to text would say `true` for `t`. */
+  async contents({ watch, model = {} }: Script): Promise<Content[]> {
+    if (typeof model === "string") return [];
+    const session = await this.#session("oracle");
+    await session.unsafe(SETTINGS);
+    const contents: Content[] = [];
+    for (const table of watch) {
+      const content = await this.#contentOf(session, table, model[table] ?? {});
+      if (content !== null) contents.push({ table, ...content });
+    }
+    return contents;
+  }
+
+  /** Null where the table is gone. */
+  async #contentOf(
+    session: postgres.Sql,
+    table: string,
+    { columns: chosen, where = "true", only = false }: Compared,
+  ): Promise<Omit<Content, "table"> | null> {
+    const keys = this.major >= 11 ? "indnkeyatts" : "indnatts";
+    const place = (kind: string) =>
+      `(SELECT n FROM pg_index, unnest(indkey) WITH ORDINALITY AS parts (part, n)
+        WHERE indrelid = attrelid AND ${kind} AND part = attnum AND n <= ${keys})::int`;
+    const all = await session<{ name: string; key: number | null; identity: number | null }[]>`
+      SELECT attname AS name, ${session.unsafe(place("indisprimary"))} AS key,
+        ${session.unsafe(place("indisreplident"))} AS identity
+      FROM pg_attribute JOIN pg_class c ON c.oid = attrelid JOIN pg_namespace n ON n.oid = relnamespace
+      WHERE nspname = ${this.schema} AND relname = ${table} AND attnum > 0 AND NOT attisdropped
+        ${session.unsafe(this.major >= 12 ? "AND attgenerated = ''" : "")} ORDER BY attnum`;
+    if (all.length === 0) return null;
+    const namesOf = (index: "key" | "identity") =>
+      all.filter((column) => column[index] !== null)
+        .sort((a, b) => a[index]! - b[index]!).map(({ name }) => name);
+    const columns = chosen ?? all.map(({ name }) => name);
+    const keyColumns = namesOf("key");
+    const other = namesOf("identity");
+    const name = `${only ? "ONLY" : ""} ${quote(this.schema)}.${quote(table)}`;
+    const found = await session.unsafe(
+      `SELECT ${columns.map(quote).join()} FROM ${name} WHERE ${where}`,
+    ).raw();
+    const rows = found.map((values) => rowOf(columns, values as unknown as (Uint8Array | null)[]));
+    return { keyColumns, identity: other.length > 0 ? other : keyColumns, columns, rows };
+  }
+
+  async #session(name: string): Promise<postgres.Sql> {
+    let session = this.#sessions.get(name);
+    if (session === undefined) {
+      this.#sessions.set(name, session = openClient(this.dsn));
+      if (name !== "oracle") {
+        await session.unsafe(`SET search_path = ${quote(this.schema)}, public`);
+      }
+    }
+    return session;
+  }
+
+  /** Drops what belongs to more than the schema, and ends the sessions. */
+  async end(): Promise<void> {
+    try {
+      await this.query(
+        `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+        WHERE slot_name ~ '^${this.name}(_|$)' AND NOT active`,
+        "end",
+      );
+      await this.query(`DROP PUBLICATION IF EXISTS ${this.name}`, "end");
+    } finally {
+      await Promise.all([...this.#sessions.values()].map((session) => session.end({ timeout: 1 })));
+      this.#sessions.clear();
+    }
+  }
+}
+
+function rowOf(columns: string[], values: (Uint8Array | null)[]): Record<string, string | null> {
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  const row: Record<string, string | null> = Object.create(null);
+  columns.forEach((column, index) => {
+    const value = values[index];
+    row[column] = value == null ? null : decoder.decode(value);
+  });
+  return row;
+}
