@@ -4,7 +4,7 @@ import type { ConnectionOptions } from "../../src/wire/options.ts";
 import { recordedCertificate } from "../support/recorded_certificate.ts";
 import { say } from "../support/scripted_server.ts";
 import { type Character, InProcessServer, type Method } from "./in_process_server.ts";
-import { NOISE } from "./dice.ts";
+import { type Dice, NOISE } from "./dice.ts";
 import type { Stage } from "./target.ts";
 import { Finding, hex } from "./tally.ts";
 
@@ -23,6 +23,25 @@ export interface Scene {
   use?: (connection: Connection) => Promise<unknown>;
   answers?: readonly Uint8Array[][];
   targetSessionAttrs?: ConnectionOptions["targetSessionAttrs"];
+}
+
+const REFUSALS = [
+  'no pg_hba.conf entry for host "127.0.0.1", user "app", database "db", no encryption',
+  'password authentication failed for user "app"',
+  "SCRAM channel binding check failed",
+  "sorry, too many clients already",
+];
+/** Below what a message of the start-up may have. */
+const LONGEST_REFUSAL = 1_000_000;
+
+/** One of them, or one or two of its words again and again: no words of a stranger may take long. */
+function refusalOf(dice: Dice): string {
+  const refusal = dice.pick(REFUSALS);
+  if (dice.chance(0.5)) return refusal;
+  const words = refusal.split(" ");
+  const from = dice.below(words.length);
+  const piece = `${words.slice(from, from + dice.between(1, 2)).join(" ")} `;
+  return piece.repeat(dice.size(LONGEST_REFUSAL / piece.length)) + dice.pick(["", refusal, "\n"]);
 }
 
 const EXTRA = [
@@ -51,6 +70,7 @@ export async function converse(stage: Stage, scene: Scene): Promise<void> {
       ? mutator.take(recordedCertificate).mutate(NOISE.subarray(0, 200)).view.slice()
       : dice.pick([recordedCertificate, null]),
     stalls: dice.chance(0.02),
+    refusal: refusalOf(dice),
     extra: EXTRA.filter(() => dice.chance(0.3)),
     answers: scene.answers ?? [],
     alter,

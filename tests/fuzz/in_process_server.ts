@@ -2,7 +2,7 @@
  * A server without a socket: what it says is mutated, cut anywhere, and comes at once; where it has nothing more to
  * say, the connection ends. It follows the client message by message, right or not.
  */
-import { createHash, createHmac, pbkdf2Sync } from "node:crypto";
+import { createHmac, pbkdf2Sync } from "node:crypto";
 import {
   type EncryptedTransport,
   type TlsOptions,
@@ -31,6 +31,8 @@ export interface Character {
   certificate: Uint8Array | null;
   /** True: where it has nothing to say it says nothing, in place of ending the connection. */
   stalls: boolean;
+  /** What it says where it refuses. */
+  refusal: string;
   /** What comes with its first answer: notices, settings. */
   extra: readonly Uint8Array[];
   /** The answers to the client's queries, in their order. */
@@ -158,11 +160,7 @@ export class InProcessServer implements EncryptedTransport {
         return [say.sasl("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256")];
       case "refuse":
         this.#state = "over";
-        return [say.error(
-          "FATAL",
-          "28000",
-          'no pg_hba.conf entry for host "127.0.0.1", user "app", database "db", no encryption',
-        )];
+        return [say.error("FATAL", "28000", this.#character.refusal)];
     }
   }
 
@@ -226,11 +224,6 @@ export function serverSignature(
 ): Buffer {
   const [, salt, iterations] = /,s=([^,]*),i=(\d+)$/.exec(serverFirst)!;
   return hmac(hmac(saltedPassword(password, salt!, Number(iterations)), "Server Key"), authMessage);
-}
-
-/** A digest for tests of what nobody must see. */
-export function md5(text: string): string {
-  return createHash("md5").update(text).digest("hex");
 }
 
 function textOf(message: Uint8Array): string {

@@ -182,7 +182,7 @@ export class Mutator {
   /** The same piece again and again, where it lies. */
   #repeat(at: number, length: number): void {
     const dice = this.#dice;
-    const most = dice.chance(0.02) ? MOST_BYTES : USUAL_REPEAT;
+    const most = dice.chance(0.1) ? MOST_BYTES : USUAL_REPEAT;
     const times = Math.min(
       dice.size(most / length),
       Math.floor((MOST_BYTES - this.length) / length),

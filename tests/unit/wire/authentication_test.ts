@@ -350,6 +350,14 @@ test("who is let in only with encryption, or only without, is told so", async ()
   }
 });
 
+test("a refusal of many words is told at once, whatever it is made of", async () => {
+  const words = "pg_hba.conf ".repeat(20_000);
+  const begun = performance.now();
+  const { error } = await attempt(only(say.error("FATAL", "28000", words)));
+  assert(performance.now() - begun < 2000, `${performance.now() - begun} ms`);
+  assertEquals(error?.kind, "authentication");
+});
+
 test("what PgBouncer says to replication leads past it", async () => {
   const { error } = await attempt(
     only(say.error("FATAL", "08P01", "unsupported startup parameter: replication")),
