@@ -27,6 +27,11 @@ export interface PgStreamOptions {
   slotName?: string;
   /** Default: the slot's name. */
   publicationName?: string;
+  /**
+   * True: stored generated columns are published as well (PostgreSQL 18 and later); false: they are not.
+   * Default: as the publication is; a new one publishes none.
+   */
+  publishGeneratedColumns?: boolean;
   /** What values are: `"text"`: strings as Postgres prints them, or null. Default: `"text"`. */
   values?: "text" | "js";
   /**
@@ -119,11 +124,15 @@ export interface Gap {
   toLsn: string;
 }
 
-/** Which rows and columns of a table are published. */
+/** Which rows and columns of a table are published (PostgreSQL 15 and later). */
 export interface WatchOptions<R> {
-  /** Only these columns. */
+  /** Only these columns; those of the replica identity have to be among them. Default: all. */
   columns?: readonly (keyof R & string)[];
-  /** Only rows for which this SQL condition holds. */
+  /**
+   * Only rows for which this SQL condition holds, put into a statement as it is: a condition on columns of the
+   * replica identity, with operators and functions that are built in and immutable. An update that makes a row
+   * fit comes as an insert, one that makes it fit no more as a delete. Default: all.
+   */
   where?: string;
 }
 
@@ -158,12 +167,14 @@ const CHOICES: { [option in keyof PgStreamOptions]?: { now: unknown[]; later?: u
   whenSlotInUse: { now: ["error", "wait"] },
   failover: { now: [true, false] },
   temporary: { now: [true, false] },
+  publishGeneratedColumns: { now: [true, false] },
 };
 
 /** Options with their defaults. */
 export interface ResolvedOptions {
   slotName: string;
   publicationName: string;
+  publishGeneratedColumns: boolean | undefined;
   concurrency: number;
   key: LaneKey | undefined;
   maxQueueBytes: number;
@@ -213,6 +224,7 @@ export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
   return {
     slotName,
     publicationName,
+    publishGeneratedColumns: options.publishGeneratedColumns,
     concurrency,
     key,
     maxQueueBytes,

@@ -1,7 +1,7 @@
 /** What a run of a stream works with. */
 import type { RetryLimits } from "../backoff.ts";
 import type { Backend } from "../replication/liveness.ts";
-import type { TableName } from "../table_name.ts";
+import type { WatchedTable } from "../replication/tables.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
 import type { KnownSystem } from "./position.ts";
@@ -14,7 +14,7 @@ export interface RunOptions {
   open: OpenStream;
   slotName: string;
   publicationName: string;
-  tables: readonly TableName[];
+  tables: readonly WatchedTable[];
   temporary: boolean;
   failover: boolean;
   /** What may wait for the handlers. */

@@ -15,6 +15,7 @@ function tableOf(fields: Partial<CatalogTable> = {}): CatalogTable {
     columns: ["id"],
     identityIndex: [],
     generated: [],
+    virtual: [],
     partitionsWithoutIdentity: [],
     ...fields,
   };

@@ -12,6 +12,7 @@ import { PgStream } from "../../../src/stream/pg_stream.ts";
 const DEFAULTS: ResolvedOptions = {
   slotName: "pgstream",
   publicationName: "pgstream",
+  publishGeneratedColumns: undefined,
   concurrency: 1,
   key: undefined,
   maxQueueBytes: 8 * 1024 * 1024,
@@ -30,7 +31,7 @@ const DEFAULTS: ResolvedOptions = {
 test("what is left out has the default that the documentation names, written out or not", () => {
   assertEquals(resolveOptions({}), DEFAULTS);
   const written = { ...DEFAULTS, values: "text", logger: false } as const;
-  const { key: _, stateStore: __, reconnect, ...options } = written;
+  const { key: _, stateStore: __, publishGeneratedColumns: ___, reconnect, ...options } = written;
   assertEquals(resolveOptions({ ...options, reconnect: reconnect! }), DEFAULTS);
   const given = { dsn: "postgresql://localhost/db", password: "x" };
   assertEquals(resolveOptions(given), DEFAULTS);
