@@ -122,9 +122,14 @@ export async function checkWriters(
       ? `DELETE FROM ${target}`
       : `UPDATE ${target} SET ${quoteIdentifier(row.column)} = DEFAULT`;
     try {
-      await connection.query(`EXPLAIN ${statement}`, { signal });
+      await connection.query(`SAVEPOINT asked; EXPLAIN ${statement}`, { signal });
     } catch (error) {
-      if (!(error instanceof PostgresError) || !REFUSALS.has(error.code)) throw error;
+      if (!(error instanceof PostgresError)) throw error;
+      if (!REFUSALS.has(error.code)) {
+        // It could not be told, say for a partition that is elsewhere.
+        await connection.query("ROLLBACK TO SAVEPOINT asked", { signal });
+        continue;
+      }
       const { summary, detail } = error;
       throw notCovered(
         `Table "${formatTableName(table)}" cannot be published so, ${BROKEN}: ${summary}` +

@@ -5,13 +5,14 @@ import { PublicationError } from "./errors.ts";
 import { type Publication, publishedAs } from "./publication.ts";
 import { differencesOf, differenceWarning } from "./published_differences.ts";
 import type { CatalogTable, WatchedTable } from "./tables.ts";
+import { refusedPart } from "./wanted_tables.ts";
 
 /**
  * Checks that rows can be told by what is published of them.
  *
  * @param options.tables what is watched, in the order of `tables`
  * @returns warnings of tables that are not published as they are watched
- * @throws {PublicationError} of kind `key-not-published`.
+ * @throws {PublicationError} of kind `key-not-published`; `row-filter`: what is watched is no condition.
  */
 export async function checkPublished(
   connection: Connection,
@@ -43,7 +44,12 @@ export async function checkPublished(
     );
   }
   const wanted = tables.map((table, index) => ({ ...table, publish: watched[index]! }));
-  const differences = await differencesOf(connection, publication, wanted, signal);
+  let differences;
+  try {
+    differences = await differencesOf(connection, publication, wanted, signal);
+  } catch (error) {
+    throw refusedPart(publicationName, wanted, error) ?? error;
+  }
   const place = standby ? " on the primary" : "";
   return differences.map((difference) => differenceWarning(publicationName, difference, { place }));
 }

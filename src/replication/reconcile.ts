@@ -20,7 +20,6 @@ import {
   createPublicationSql,
   optionsSql,
   ownerIn,
-  publishSql,
   type WantedTable,
 } from "./publication_sql.ts";
 import {
@@ -31,6 +30,7 @@ import {
   sharedWarning,
   whyLeft,
 } from "./publication_warnings.ts";
+import { refusedPart } from "./wanted_tables.ts";
 import { type Difference, differencesOf, differenceWarning } from "./published_differences.ts";
 
 /** Who is to use a publication. */
@@ -65,6 +65,7 @@ const MET_ANOTHER = new Set([
   "23505", // … and was being made at the same moment
   "42704", // a table that was to be removed is not there any more
   "XX000", // "tuple concurrently updated"
+  "40P01", // a deadlock
 ]);
 const MEETINGS = 5;
 
@@ -105,80 +106,25 @@ async function reconcileOnce(
     if (existing === null) return await create(connection, names, tables, signal);
     return await alter(connection, names, existing, tables, signal);
   } catch (error) {
-    if (!(error instanceof PostgresError)) throw error;
-    if (NO_SUCH_PART.has(error.code) && tables.some(isPart)) {
-      throw refusedPart(names.publicationName, tables, error);
-    }
-    if (error.code !== "42501") throw error;
-    throw new PublicationError(
-      `Cannot ${existing === null ? "create" : "alter"} publication ` +
-        `"${names.publicationName}": ${error.summary}`,
-      {
-        kind: "publication-privilege",
-        publicationName: names.publicationName,
-        hint: privilegeHint(names, existing, tables),
-        cause: error,
-      },
-    );
+    throw refusedPart(names.publicationName, tables, error) ?? error;
   }
 }
 
-/** Of what SQLSTATEs a condition, or a list, is refused that cannot be one of a publication. */
-const NO_SUCH_PART = new Set([
-  "0A000", // of what a publication cannot do
-  "22023",
-  "42601", // a syntax error
-  "42702",
-  "42703", // no such column
-  "42804", // no condition
-  "42883", // no such function or operator
-  "42P10",
-  "42P17",
-  "42P01",
-]);
-
-function isPart({ publish: { columns, where } }: WantedTable): boolean {
-  return columns !== null || where !== null;
-}
-
-function refusedPart(
-  publicationName: string,
-  tables: readonly WantedTable[],
+/** What the role may not do, somebody else may: the very statements are in the hint. */
+function notAllowed(
+  { publicationName }: PublicationUse,
+  sql: string,
+  verb: "create" | "alter",
   error: PostgresError,
 ): PublicationError {
-  const filters = tables.filter((table) => table.publish.where !== null);
-  const parts = filters.length > 0 ? filters : tables.filter(isPart);
-  const detail = error.detail === undefined ? "" : ` (${error.detail.replace(/\.$/, "")})`;
-  return new PublicationError(
-    `The server does not take what is to be published of ${
-      parts.map(formatTableName).join(", ")
-    }: ${error.summary}${detail}`,
-    {
-      kind: filters.length > 0 ? "row-filter" : "column-list",
-      publicationName,
-      hint: filters.length > 0
-        ? "A row filter is a condition on columns of the table itself, with operators and functions " +
-          "that are built in and immutable."
-        : "Look at the columns of the table, and at what else the publication has: " +
-          `SELECT * FROM pg_publication_tables WHERE pubname = ${quoteLiteral(publicationName)};`,
-      cause: error,
-    },
-  );
-}
-
-function privilegeHint(
-  names: PublicationUse,
-  existing: Publication | null,
-  tables: readonly WantedTable[],
-): string {
-  const publication = quoteIdentifier(names.publicationName);
-  const list = publishSql(tables);
-  const statement = existing === null
-    ? `CREATE PUBLICATION ${publication} FOR TABLE ${list}`
-    : `ALTER PUBLICATION ${publication} SET TABLE ${list}`;
-  return "The role needs CREATE on the database, and must own the tables" +
-    `${existing === null ? "" : " and the publication"}; ` +
-    `or let somebody who does run, once: ${statement};`;
+  return new PublicationError(`Cannot ${verb} publication "${publicationName}": ${error.summary}`, {
+    kind: "publication-privilege",
+    publicationName,
+    hint: "The role needs CREATE on the database, and must own the tables" +
+      `${verb === "create" ? "" : " and the publication"}; ` +
+      `or let somebody who does run, once: ${sql};`,
+    cause: error,
+  });
 }
 
 async function create(
@@ -188,7 +134,7 @@ async function create(
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
   const sql = createPublicationSql(use, tables, connection.serverVersion);
-  await changeInOne(connection, sql, signal, async () => {
+  await changeInOne(connection, use, "create", sql, signal, async () => {
     await checkFiltersUseIdentity(connection, use.publicationName, tables, signal);
     await checkWriters(connection, tables, { update: true, delete: true }, signal);
   });
@@ -204,6 +150,8 @@ async function create(
 /** In one transaction, so that a publication is never seen half altered, nor what `check` refuses. */
 async function changeInOne(
   connection: Connection,
+  use: PublicationUse,
+  verb: "create" | "alter",
   sql: string,
   signal: AbortSignal | undefined,
   check: () => Promise<void>,
@@ -215,6 +163,9 @@ async function changeInOne(
   } catch (error) {
     // Where it is given up, so is the connection.
     if (signal?.aborted !== true) await connection.query("ROLLBACK", { signal }).catch(() => {});
+    if (error instanceof PostgresError && error.code === "42501") {
+      throw notAllowed(use, sql, verb, error);
+    }
     throw error;
   }
 }
@@ -274,9 +225,10 @@ async function alter(
   try {
     if (!altered) await checkFilters();
     else {
-      await changeInOne(connection, sql.join("; "), signal, async () => {
+      await changeInOne(connection, use, "alter", sql.join("; "), signal, async () => {
         await checkFilters();
-        await checkWriters(connection, [...added, ...changed], {
+        const touched = free && generated !== undefined ? tables : [...added, ...changed];
+        await checkWriters(connection, touched, {
           update: !existing.unpublished.includes("update"),
           delete: !existing.unpublished.includes("delete"),
         }, signal);
@@ -284,8 +236,8 @@ async function alter(
     }
   } catch (error) {
     // Who may only read it may use it all the same, though not call it shared.
-    const marking = shared && !altering;
-    if (!(marking && error instanceof PostgresError && error.code === "42501")) throw error;
+    const refused = error instanceof PublicationError && error.kind === "publication-privilege";
+    if (!(shared && !altering && refused)) throw error;
     altered = false;
   }
   const left = differences.filter((difference) => !changing.includes(difference));

@@ -1,7 +1,9 @@
 /** What is to be published, against what there is to publish. */
 import { formatTableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
-import { ReplicationError } from "./errors.ts";
+import { PostgresError } from "../wire/postgres_error.ts";
+import { quoteLiteral } from "../wire/quote.ts";
+import { PublicationError, ReplicationError } from "./errors.ts";
 import type { WantedTable } from "./publication_sql.ts";
 import { namesOf, rowsOf } from "./server.ts";
 import type { CatalogTable, WatchedTable } from "./tables.ts";
@@ -113,4 +115,50 @@ export async function checkColumns(
       );
     }
   }
+}
+
+/** Of what SQLSTATEs a condition, or a list, is refused that cannot be one of a publication. */
+const NO_SUCH_PART = new Set([
+  "0A000", // of what a publication cannot do
+  "22023",
+  "42601", // a syntax error
+  "42702",
+  "42703", // no such column
+  "42804", // no condition
+  "42883", // no such function or operator
+  "42P10",
+  "42P17",
+  "42P01",
+]);
+
+function isPart({ publish: { columns, where } }: WantedTable): boolean {
+  return columns !== null || where !== null;
+}
+
+/** The error for a list or a condition that the server refuses; null where `error` does not say that. */
+export function refusedPart(
+  publicationName: string,
+  tables: readonly WantedTable[],
+  error: unknown,
+): PublicationError | null {
+  if (!(error instanceof PostgresError && NO_SUCH_PART.has(error.code))) return null;
+  if (!tables.some(isPart)) return null;
+  const filters = tables.filter((table) => table.publish.where !== null);
+  const parts = filters.length > 0 ? filters : tables.filter(isPart);
+  const detail = error.detail === undefined ? "" : ` (${error.detail.replace(/\.$/, "")})`;
+  return new PublicationError(
+    `The server does not take what is to be published of ${
+      parts.map(formatTableName).join(", ")
+    }: ${error.summary}${detail}`,
+    {
+      kind: filters.length > 0 ? "row-filter" : "column-list",
+      publicationName,
+      hint: filters.length > 0
+        ? "A row filter is a condition on columns of the table itself, with operators and functions " +
+          "that are built in and immutable."
+        : "Look at the columns of the table, and at what else the publication has: " +
+          `SELECT * FROM pg_publication_tables WHERE pubname = ${quoteLiteral(publicationName)};`,
+      cause: error,
+    },
+  );
 }
