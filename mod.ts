@@ -71,6 +71,7 @@ export {
   type SetupReport,
   SlotManager,
   type SlotManagerOptions,
+  type TablePart,
 } from "./src/replication/slot_manager.ts";
 export {
   type PgOutputOptions,

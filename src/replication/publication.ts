@@ -2,12 +2,25 @@
  * The publication: which tables the slot's stream carries.
  * https://www.postgresql.org/docs/current/logical-replication-publication.html
  */
-import { formatTableName } from "../table_name.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
 import { PublicationError } from "./errors.ts";
-import { numberOf, rowsOf, textOf } from "./server.ts";
+import { namesOf, numberOf, rowsOf, textOf } from "./server.ts";
 import type { CatalogTable } from "./tables.ts";
+
+/** What a publication carries of a table. */
+export interface PublishedAs {
+  /** Only these columns, in the table's order; null: all (15+). */
+  columns: readonly string[] | null;
+  /** Only rows for which this condition holds, as the server prints it; null: all (15+). */
+  filter: string | null;
+}
+
+/** A table that a publication lists. */
+export interface PublishedTable extends TableName, PublishedAs {
+  oid: number;
+}
 
 /** A publication as it stands in the catalogue. */
 export interface Publication {
@@ -16,7 +29,7 @@ export interface Publication {
   /** FOR TABLES IN SCHEMA (15+). */
   schemas: readonly string[];
   /** Tables that are listed themselves. */
-  tables: readonly { oid: number; schema: string; table: string }[];
+  tables: readonly PublishedTable[];
   /** Operations that are not published, of insert, update, delete, truncate. */
   unpublished: readonly string[];
   /** Changes of partitions come under the root's name (13+). */
@@ -63,8 +76,13 @@ export async function readPublication(
   );
   if (row === undefined) return null;
   const oid = numberOf(row, "oid");
+  const lists = version >= 150000
+    ? `(SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs::pg_catalog.int2[])) AS columns,
+      pg_catalog.pg_get_expr(r.prqual, c.oid) AS filter`
+    : "NULL AS columns, NULL AS filter";
   const tables = await connection.query(
-    `SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_publication_rel r
+    `SELECT c.oid, n.nspname, c.relname, ${lists} FROM pg_catalog.pg_publication_rel r
       JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       WHERE r.prpubid = ${oid} ORDER BY 2, 3`,
@@ -84,6 +102,8 @@ export async function readPublication(
       oid: numberOf(row, "oid"),
       schema: textOf(row, "nspname"),
       table: textOf(row, "relname"),
+      columns: row.columns === null ? null : namesOf(row, "columns"),
+      filter: row.filter ?? null,
     })),
     unpublished: ["insert", "update", "delete", "truncate"].filter((operation) =>
       row[`pub${operation}`] !== "t"
@@ -99,11 +119,16 @@ export function unpublishedTables(
   publication: Publication,
   tables: readonly CatalogTable[],
 ): CatalogTable[] {
-  if (publication.allTables) return [];
-  const published = new Set(publication.tables.map((table) => table.oid));
-  return tables.filter((table) =>
-    !published.has(table.oid) && !publication.schemas.includes(table.schema)
-  );
+  return tables.filter((table) => publishedAs(publication, table) === null);
+}
+
+/** What the publication carries of a table; null: nothing. A schema's tables are carried whole. */
+export function publishedAs(
+  { allTables, schemas, tables }: Publication,
+  { oid, schema }: CatalogTable,
+): PublishedAs | null {
+  if (allTables || schemas.includes(schema)) return { columns: null, filter: null };
+  return tables.find((table) => table.oid === oid) ?? null;
 }
 
 /**

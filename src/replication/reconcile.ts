@@ -2,18 +2,36 @@
  * Brings a publication in line with what is watched, and leaves alone what is somebody else's in it.
  * https://www.postgresql.org/docs/current/sql-alterpublication.html
  */
-import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
+import { formatTableName, quoteTableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
 import { PublicationError } from "./errors.ts";
+import { checkFiltersUseIdentity, checkWriters } from "./identity_cover.ts";
 import {
   checkPartitionRoots,
   type Publication,
   readPublication,
   unpublishedTables,
 } from "./publication.ts";
-import type { CatalogTable } from "./tables.ts";
+import {
+  addTablesSql,
+  changeTablesSql,
+  createPublicationSql,
+  optionsSql,
+  ownerIn,
+  type WantedTable,
+} from "./publication_sql.ts";
+import {
+  generatedWarning,
+  leftAlone,
+  notPublishedWarnings,
+  notSentAgain,
+  sharedWarning,
+  whyLeft,
+} from "./publication_warnings.ts";
+import { refusedPart } from "./wanted_tables.ts";
+import { type Difference, differencesOf, differenceWarning } from "./published_differences.ts";
 
 /** Who is to use a publication. */
 export interface PublicationUse {
@@ -21,6 +39,8 @@ export interface PublicationUse {
   slotName: string;
   /** The walsender that streams from the slot now, perhaps with another watch list; null: none. */
   slotActivePid: number | null;
+  /** Whether stored generated columns are to be carried; undefined: as it is (18+). */
+  generatedColumns?: boolean | undefined;
 }
 
 /** What `reconcilePublication` did. */
@@ -30,23 +50,14 @@ export interface PublicationChange {
   added: string[];
   /** Tables that were removed, `schema.table`. */
   removed: string[];
+  /** Tables of which other columns or rows are published than before, `schema.table`. */
+  changed: string[];
   /** What it found and left alone. */
   warnings: string[];
 }
 
-/** The COMMENT by which a publication says that a slot owns it. */
-export function ownershipComment(slotName: string): string {
-  return `${OWNED_BY}${slotName}`;
-}
-
-const OWNED_BY = "pgstream: owned by slot ";
 /** The COMMENT of a publication that more than one slot reads: nobody removes tables from it. */
 const SHARED = "pgstream: shared by several slots";
-
-/** The slot that may remove tables from the publication; null where none may. */
-function ownerOf({ comment }: Publication): string | null {
-  return comment?.startsWith(OWNED_BY) ? comment.slice(OWNED_BY.length) : null;
-}
 
 /** Errors of a set-up that meets another one in what it was about to do. */
 const MET_ANOTHER = new Set([
@@ -54,21 +65,24 @@ const MET_ANOTHER = new Set([
   "23505", // … and was being made at the same moment
   "42704", // a table that was to be removed is not there any more
   "XX000", // "tuple concurrently updated"
+  "40P01", // a deadlock
 ]);
 const MEETINGS = 5;
 
 /**
- * Makes the publication carry the tables: creates it, adds what is missing, and removes what is not
- * wanted any more where this slot owns it and nobody streams from it. A publication of somebody else's
- * keeps its other tables.
+ * Makes the publication carry the tables: creates it, adds what is missing, and removes or changes what is
+ * not wanted so any more where this slot owns it and nobody streams from it. A publication of somebody
+ * else's keeps its other tables, and what it publishes of those that it has.
  *
  * @throws {PublicationError} of kind `publication-privilege` where the role may not do what is needed;
- * `publication-partition-root` where somebody else's would have to be switched over.
+ * `publication-partition-root` where somebody else's would have to be switched over; `column-list` and
+ * `row-filter` where the server refuses them; {ReplicationError} of kind `identity-not-covered`. Nothing was changed
+ * then.
  */
 export async function reconcilePublication(
   connection: Connection,
   names: PublicationUse,
-  tables: readonly CatalogTable[],
+  tables: readonly WantedTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
   for (let meetings = 0;; meetings++) {
@@ -84,7 +98,7 @@ export async function reconcilePublication(
 async function reconcileOnce(
   connection: Connection,
   names: PublicationUse,
-  tables: readonly CatalogTable[],
+  tables: readonly WantedTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
   const existing = await readPublication(connection, names.publicationName, signal);
@@ -92,146 +106,188 @@ async function reconcileOnce(
     if (existing === null) return await create(connection, names, tables, signal);
     return await alter(connection, names, existing, tables, signal);
   } catch (error) {
-    if (!(error instanceof PostgresError) || error.code !== "42501") throw error;
-    throw new PublicationError(
-      `Cannot ${existing === null ? "create" : "alter"} publication ` +
-        `"${names.publicationName}": ${error.summary}`,
-      {
-        kind: "publication-privilege",
-        publicationName: names.publicationName,
-        hint: privilegeHint(names, existing, tables),
-        cause: error,
-      },
-    );
+    throw refusedPart(names.publicationName, tables, error) ?? error;
   }
 }
 
-function privilegeHint(
-  names: PublicationUse,
-  existing: Publication | null,
-  tables: readonly CatalogTable[],
-): string {
-  const publication = quoteIdentifier(names.publicationName);
-  const list = listTables(tables);
-  const statement = existing === null
-    ? `CREATE PUBLICATION ${publication} FOR TABLE ${list}`
-    : `ALTER PUBLICATION ${publication} SET TABLE ${list}`;
-  return "The role needs CREATE on the database, and must own the tables" +
-    `${existing === null ? "" : " and the publication"}; ` +
-    `or let somebody who does run, once: ${statement};`;
+/** What the role may not do, somebody else may: the very statements are in the hint. */
+function notAllowed(
+  { publicationName }: PublicationUse,
+  sql: string,
+  verb: "create" | "alter",
+  error: PostgresError,
+): PublicationError {
+  return new PublicationError(`Cannot ${verb} publication "${publicationName}": ${error.summary}`, {
+    kind: "publication-privilege",
+    publicationName,
+    hint: "The role needs CREATE on the database, and must own the tables" +
+      `${verb === "create" ? "" : " and the publication"}; ` +
+      `or let somebody who does run, once: ${sql};`,
+    cause: error,
+  });
 }
 
 async function create(
   connection: Connection,
   use: PublicationUse,
-  tables: readonly CatalogTable[],
+  tables: readonly WantedTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
-  await connection.query(createPublicationSql(use, tables, connection.serverVersion), { signal });
-  return { publication: "created", added: tables.map(formatTableName), removed: [], warnings: [] };
+  const sql = createPublicationSql(use, tables, connection.serverVersion);
+  await changeInOne(connection, use, "create", sql, signal, async () => {
+    await checkFiltersUseIdentity(connection, use.publicationName, tables, signal);
+    await checkWriters(connection, tables, { update: true, delete: true }, signal);
+  });
+  return {
+    publication: "created",
+    added: tables.map(formatTableName),
+    removed: [],
+    changed: [],
+    warnings: [],
+  };
 }
 
-/** The statements that make a publication of the tables, which the slot owns. */
-export function createPublicationSql(
-  { publicationName, slotName }: PublicationUse,
-  tables: readonly CatalogTable[],
-  serverVersion: number,
-): string {
-  const publication = quoteIdentifier(publicationName);
-  // Without it, changes of partitions would come under names that nobody watches.
-  const viaRoot = tables.some((table) => table.partitioned) && serverVersion >= 130000;
-  return `CREATE PUBLICATION ${publication} FOR TABLE ${listTables(tables)}` +
-    `${viaRoot ? " WITH (publish_via_partition_root = true)" : ""}; ` +
-    `COMMENT ON PUBLICATION ${publication} IS ${quoteLiteral(ownershipComment(slotName))}`;
-}
-
-/** What follows ALTER PUBLICATION and its name, where it is to carry these tables too. */
-export function addTablesSql(tables: readonly CatalogTable[]): string {
-  return `ADD TABLE ${listTables(tables)}`;
-}
-
-/** Warns of operations that no event will tell of. */
-export function notPublishedWarnings(publicationName: string, existing: Publication): string[] {
-  return existing.unpublished.map((operation) =>
-    `Publication "${publicationName}" does not publish ${operation}: no such event will come. ` +
-    `Run: ALTER PUBLICATION ${quoteIdentifier(publicationName)} ` +
-    "SET (publish = 'insert, update, delete, truncate');"
-  );
+/** In one transaction, so that a publication is never seen half altered, nor what `check` refuses. */
+async function changeInOne(
+  connection: Connection,
+  use: PublicationUse,
+  verb: "create" | "alter",
+  sql: string,
+  signal: AbortSignal | undefined,
+  check: () => Promise<void>,
+): Promise<void> {
+  try {
+    await connection.query(`BEGIN; ${sql}`, { signal });
+    await check();
+    await connection.query("COMMIT", { signal });
+  } catch (error) {
+    // Where it is given up, so is the connection.
+    if (signal?.aborted !== true) await connection.query("ROLLBACK", { signal }).catch(() => {});
+    if (error instanceof PostgresError && error.code === "42501") {
+      throw notAllowed(use, sql, verb, error);
+    }
+    throw error;
+  }
 }
 
 async function alter(
   connection: Connection,
-  { publicationName, slotName, slotActivePid }: PublicationUse,
+  use: PublicationUse,
   existing: Publication,
-  tables: readonly CatalogTable[],
+  tables: readonly WantedTable[],
   signal?: AbortSignal,
 ): Promise<PublicationChange> {
-  const publication = quoteIdentifier(publicationName);
-  const owner = ownerOf(existing);
+  const { publicationName, slotName, slotActivePid } = use;
+  const owner = ownerIn(existing.comment);
   const owned = owner === slotName;
+  const free = maySet(use, existing);
   const wanted = new Set(tables.map((table) => table.oid));
-  const added = unpublishedTables(existing, tables);
+  const missing = new Set(unpublishedTables(existing, tables));
+  const added = tables.filter((table) => missing.has(table));
   const unwanted = existing.tables.filter((table) => !wanted.has(table.oid));
   // Other consumers of somebody else's publication would see other names from one row to the next.
   if (!owned) checkPartitionRoots(publicationName, existing, tables);
-  const viaRoot = tables.some((table) => table.partitioned) && !existing.viaPartitionRoot;
+  const differences = await differencesOf(connection, existing, tables, signal);
+  const changing = free ? differences.filter(({ known, listed }) => known && listed) : [];
+  const changed = changing.map(({ table }) => table);
+  const removed = free ? unwanted : [];
+  const generated = generatedToSet(use, existing);
 
-  const statements = [];
-  if (added.length > 0) statements.push(addTablesSql(added));
-  const removed = owned && slotActivePid === null ? unwanted : [];
-  if (removed.length > 0) statements.push(`DROP TABLE ${listTables(removed)}`);
-  if (viaRoot) statements.push("SET (publish_via_partition_root = true)");
-  const sql = statements.map((statement) => `ALTER PUBLICATION ${publication} ${statement}`);
+  const alter = `ALTER PUBLICATION ${quoteIdentifier(publicationName)}`;
+  const sql: string[] = [];
+  // First: a row filter of a root needs it.
+  const options = optionsSql({
+    viaPartitionRoot: tables.some((table) => table.partitioned) && !existing.viaPartitionRoot,
+    generatedColumns: free ? generated : undefined,
+  });
+  if (options !== null) sql.push(`${alter} SET ${options}`);
+  if (changed.length > 0) sql.push(changeTablesSql(publicationName, changed));
+  if (added.length > 0) sql.push(`${alter} ${addTablesSql(added)}`);
+  if (removed.length > 0) {
+    sql.push(`${alter} DROP TABLE ${removed.map(quoteTableName).join(", ")}`);
+  }
+  const altering = sql.length > 0;
   // Else the setup() of the slot that it was made for would take our tables out of it again.
   const shared = owner !== null && !owned;
-  if (shared) sql.push(`COMMENT ON PUBLICATION ${publication} IS ${quoteLiteral(SHARED)}`);
+  if (shared) {
+    sql.push(
+      `COMMENT ON PUBLICATION ${quoteIdentifier(publicationName)} IS ${quoteLiteral(SHARED)}`,
+    );
+  }
+  const checkFilters = async () => {
+    if (!carriesIdentity(existing)) return;
+    const own = tables.filter((table) =>
+      added.includes(table) || isAsWatched(table, differences, changing)
+    );
+    await checkFiltersUseIdentity(connection, publicationName, own, signal);
+  };
   let altered = sql.length > 0;
   try {
-    // One string is one transaction: the publication is never seen half altered.
-    if (altered) await connection.query(sql.join("; "), { signal });
+    if (!altered) await checkFilters();
+    else {
+      await changeInOne(connection, use, "alter", sql.join("; "), signal, async () => {
+        await checkFilters();
+        const touched = free && generated !== undefined ? tables : [...added, ...changed];
+        await checkWriters(connection, touched, {
+          update: !existing.unpublished.includes("update"),
+          delete: !existing.unpublished.includes("delete"),
+        }, signal);
+      });
+    }
   } catch (error) {
     // Who may only read it may use it all the same, though not call it shared.
-    const marking = shared && statements.length === 0;
-    if (!(marking && error instanceof PostgresError && error.code === "42501")) throw error;
+    const refused = error instanceof PublicationError && error.kind === "publication-privilege";
+    if (!(shared && !altering && refused)) throw error;
     altered = false;
   }
+  const left = differences.filter((difference) => !changing.includes(difference));
+  const why = free ? undefined : whyLeft(owned ? slotActivePid : null);
   return {
     publication: altered ? "altered" : "found",
     added: added.map(formatTableName),
     removed: removed.map(formatTableName),
+    changed: changed.map(formatTableName),
     warnings: [
       ...shared ? [sharedWarning(publicationName, owner, altered)] : [],
       ...removed.length < unwanted.length
         ? [leftAlone(publicationName, unwanted, owned ? slotActivePid : null)]
+        : [],
+      ...changed.length > 0 ? [notSentAgain(changed)] : [],
+      ...left.map((difference) => differenceWarning(publicationName, difference, { why })),
+      ...generated !== undefined && !free
+        ? [generatedWarning(publicationName, generated, whyLeft(owned ? slotActivePid : null))]
         : [],
       ...notPublishedWarnings(publicationName, existing),
     ],
   };
 }
 
-function sharedWarning(publicationName: string, owner: string, marked: boolean): string {
-  return `Publication "${publicationName}" was made for slot "${owner}"` +
-    (marked
-      ? " and is shared from now on: neither slot's setup() removes tables from it"
-      : ", whose setup() may remove tables from it: this role may not mark it as shared") +
-    ". A publicationName for each slot keeps them apart.";
+/** True where what the publication carries may be taken away or changed: it is ours, and nobody reads it. */
+export function maySet(
+  { slotName, slotActivePid }: PublicationUse,
+  { comment }: Publication,
+): boolean {
+  return ownerIn(comment) === slotName && slotActivePid === null;
 }
 
-function leftAlone(
-  publicationName: string,
-  tables: Publication["tables"],
-  slotActivePid: number | null,
-): string {
-  const why = slotActivePid === null
-    ? "its COMMENT does not say that this slot alone owns it"
-    : `the slot is in use by PID ${slotActivePid}, which may watch them; setup() while nothing ` +
-      "streams removes them";
-  return `Publication "${publicationName}" also has ${
-    tables.map(formatTableName).join(", ")
-  }, not ` +
-    `watched here. They stay: ${why}.`;
+/** True where an update or a delete is carried, for which the server looks at the identity. */
+export function carriesIdentity({ unpublished }: Publication): boolean {
+  return !(unpublished.includes("update") && unpublished.includes("delete"));
 }
 
-function listTables(tables: readonly TableName[]): string {
-  return tables.map(quoteTableName).join(", ");
+function isAsWatched(
+  table: WantedTable,
+  differences: readonly Difference[],
+  changing: readonly Difference[],
+): boolean {
+  const difference = differences.find((one) => one.table === table);
+  return difference === undefined || changing.includes(difference);
+}
+
+/** What `publish_generated_columns` has to become; undefined: nothing is to be done. */
+function generatedToSet(
+  { generatedColumns }: PublicationUse,
+  existing: Publication,
+): boolean | undefined {
+  return generatedColumns === existing.generatedColumns ? undefined : generatedColumns;
 }

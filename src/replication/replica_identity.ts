@@ -8,7 +8,7 @@ import type { CatalogTable } from "./tables.ts";
  * and DELETE of a published table fails for whoever runs it.
  * https://www.postgresql.org/docs/current/logical-replication-publication.html
  *
- * @param options.publishesGenerated what makes a generated column no trouble under FULL: before
+ * @param options.publishesGenerated what makes a stored generated column no trouble under FULL: before
  * PostgreSQL 18 it is none, since then the publication may carry it
  * @param options.standby what is to be run is to be run elsewhere. Default: false
  * @returns warnings about what works, though not as one might think
@@ -56,6 +56,7 @@ function identityTrouble(
   const name = formatTableName(table);
   const fail = (message: string, hint: string) => ({ message, hint });
   const broken = "its UPDATE and DELETE would fail once it is published";
+  let unpublished: readonly string[];
   switch (table.replicaIdentity) {
     case "default":
       if (table.deferrableKey && !table.partitioned) {
@@ -83,13 +84,15 @@ function identityTrouble(
         `Run: ${alter(table)} REPLICA IDENTITY ${usableIdentity(table)};`,
       );
     case "full":
-      if (publishesGenerated || table.generated.length === 0) break;
+      unpublished = publishesGenerated ? table.virtual : table.generated;
+      if (unpublished.length === 0) break;
       return fail(
         `Table "${name}" has REPLICA IDENTITY FULL and generated columns ` +
-          `(${table.generated.join(", ")}) that are not published: ${broken}`,
-        usableIdentity(table) === "DEFAULT"
+          `(${unpublished.join(", ")}) that are not published: ${broken}`,
+        (usableIdentity(table) === "DEFAULT"
           ? `Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`
-          : "Add a primary key and go back to REPLICA IDENTITY DEFAULT.",
+          : "Add a primary key and go back to REPLICA IDENTITY DEFAULT.") +
+          (table.virtual.length > 0 ? "" : " Or set publishGeneratedColumns: true."),
       );
   }
   if (table.partitionsWithoutIdentity.length > 0) {

@@ -1,13 +1,20 @@
 /** What `SlotManager` does on the server. Loaded when it is called: a stream that runs needs none of it. */
-import type { TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
 import { connectForReplication } from "./connect.ts";
 import { PublicationError } from "./errors.ts";
-import { readPublication } from "./publication.ts";
-import { ownershipComment, type PublicationChange, reconcilePublication } from "./reconcile.ts";
+import { checkListsCoverIdentity } from "./identity_cover.ts";
+import { type Publication, readPublication } from "./publication.ts";
+import { ownershipComment } from "./publication_sql.ts";
+import {
+  carriesIdentity,
+  maySet,
+  type PublicationChange,
+  type PublicationUse,
+  reconcilePublication,
+} from "./reconcile.ts";
 import { checkReplicaIdentity } from "./replica_identity.ts";
 import { currentDatabase } from "./server.ts";
 import { checkServer } from "./server_check.ts";
@@ -16,17 +23,22 @@ import { checkFailoverSupported, checkSlot, checkSlotKind, slotNameTaken } from 
 import { readSlot, type Slot } from "./slot_state.ts";
 import { checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
 import { checkPublicationOnStandby } from "./standby_publication.ts";
-import { readTables } from "./tables.ts";
+import { readTables, type WatchedTable } from "./tables.ts";
+import { checkColumns, checkSupported, wantedTables } from "./wanted_tables.ts";
+
+export { checkPublished } from "./published_check.ts";
 
 /** What is set up, or taken down. */
 export interface Setup {
   connector: Connector;
   slotName: string;
   publicationName: string;
-  tables: readonly TableName[];
+  tables: readonly WatchedTable[];
   createTimeoutMs: number;
   failover: boolean;
   temporary: boolean;
+  /** Undefined: as the publication is. */
+  publishGeneratedColumns: boolean | undefined;
 }
 
 /** What `setup()` did. */
@@ -41,6 +53,8 @@ export interface SetupReport {
   added: string[];
   /** Tables that were removed from it. */
   removed: string[];
+  /** Tables that it had already, of which it publishes other columns or rows than before. */
+  changed: string[];
   /** What works, though not as one might think; each with the statement that mends it. */
   warnings: string[];
 }
@@ -54,19 +68,32 @@ export async function setUp(options: Setup, signal?: AbortSignal): Promise<Setup
     const standby = await readReplayedLsn(connection, signal) !== null;
     if (standby) checkStandbyDecodes(connection);
     if (failover) await checkFailoverSupported(connection, slotName, signal);
-    const tables = await readTables(connection, options.tables, signal);
+    checkSupported(connection, options);
+    const tables = wantedTables(
+      await readTables(connection, options.tables, signal),
+      options.tables,
+      connection,
+    );
+    await checkColumns(connection, tables, signal);
     const publication = await readPublication(connection, publicationName, signal);
-    const publishesGenerated = connection.serverVersion < 180000 ||
-      publication?.generatedColumns === true;
-    const warnings = checkReplicaIdentity(tables, { publishesGenerated, standby });
     const database = await currentDatabase(connection, signal);
     const check = temporary ? checkNameFree : checkSlot;
     const slot = await checkedSlot(connection, slotName, database, check, signal);
+    const use: PublicationUse = {
+      publicationName,
+      slotName,
+      slotActivePid: slot?.activePid ?? null,
+      generatedColumns: options.publishGeneratedColumns,
+    };
+    const publishesGenerated = willPublishGenerated(connection, use, publication);
+    const warnings = checkReplicaIdentity(tables, { publishesGenerated, standby });
+    if (publication === null || carriesIdentity(publication)) {
+      warnings.push(...checkListsCoverIdentity(tables));
+    }
     // The publication first: up to PostgreSQL 17 a slot that decodes WAL from before its
     // publication fails for good, and 18 skips those rows.
-    const use = { publicationName, slotName, slotActivePid: slot?.activePid ?? null };
     const change = standby
-      ? checkPublicationOnStandby(connection, use, publication, tables)
+      ? await checkPublicationOnStandby(connection, use, publication, tables, signal)
       : await reconcilePublication(connection, use, tables, signal);
     const created = !temporary && await ensureSlot(connection, slotName, database, {
       timeoutMs: options.createTimeoutMs,
@@ -87,6 +114,7 @@ export async function setUp(options: Setup, signal?: AbortSignal): Promise<Setup
       publication: change.publication,
       added: change.added,
       removed: change.removed,
+      changed: change.changed,
       warnings: [...warnings, ...lostByOldMinor(connection, change), ...change.warnings],
     };
   } finally {
@@ -118,6 +146,18 @@ export async function tearDown(
   } finally {
     await connection.close();
   }
+}
+
+function willPublishGenerated(
+  { serverVersion }: Connection,
+  use: PublicationUse,
+  publication: Publication | null,
+): boolean {
+  if (serverVersion < 180000) return true;
+  const { generatedColumns } = use;
+  if (publication === null) return generatedColumns === true;
+  const now = publication.generatedColumns;
+  return maySet(use, publication) ? generatedColumns ?? now : now;
 }
 
 /** The slot, or null where there is none. Unless it is just being made, it has passed `check`. */

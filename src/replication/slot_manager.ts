@@ -1,13 +1,26 @@
 /** Sets up, and takes down, what a stream needs on the server: a publication and a slot. */
-import { formatTableName, type TableName } from "../table_name.ts";
+import { formatTableName } from "../table_name.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import { ReplicationError } from "./errors.ts";
 import { checkPublicationName } from "./publication.ts";
 import type { Setup, SetupReport } from "./setup.ts";
 import { checkSlotName } from "./slot.ts";
-import { parseWatchedName } from "./tables.ts";
+import { parseWatched, type WatchedTable } from "./tables.ts";
 
 export type { SetupReport } from "./setup.ts";
+
+/** A table of which some columns, or some rows, are to be published (PostgreSQL 15 and later). */
+export interface TablePart {
+  /** `table` or `schema.table`, literal. */
+  table: string;
+  /** Only these columns; those of the replica identity have to be among them. Default: all. */
+  columns?: readonly string[];
+  /**
+   * Only rows for which this SQL condition holds, put into a statement as it is. It may use the columns of the
+   * replica identity. Default: all.
+   */
+  where?: string;
+}
 
 /** How a `SlotManager` finds the server, and what it manages. */
 export interface SlotManagerOptions extends ConnectorOptions {
@@ -15,8 +28,13 @@ export interface SlotManagerOptions extends ConnectorOptions {
   slotName?: string;
   /** Default: the slot's name. */
   publicationName?: string;
-  /** Tables to publish, `table` or `schema.table`, literal. */
-  tables?: readonly string[];
+  /** Tables to publish, `table` or `schema.table`, literal; or what of them is to be published (15+). */
+  tables?: readonly (string | TablePart)[];
+  /**
+   * True: stored generated columns are published as well (18+); false: they are not. Default: as the publication
+   * is; a new one publishes none.
+   */
+  publishGeneratedColumns?: boolean;
   /**
    * How long to wait for open writing transactions when the slot is created, and on a standby for its primary to
    * log them. Milliseconds, default 60,000; `Infinity`: as long as they take.
@@ -49,7 +67,7 @@ export interface SlotManagerOptions extends ConnectorOptions {
  */
 export class SlotManager {
   readonly #options: Omit<Setup, "tables">;
-  readonly #tables: readonly string[];
+  readonly #tables: readonly (string | TablePart)[];
 
   /**
    * Connects to nothing yet.
@@ -75,7 +93,15 @@ export class SlotManager {
         hint: "Leave out one of temporary and failover.",
       });
     }
-    this.#options = { connector, slotName, publicationName, createTimeoutMs, failover, temporary };
+    this.#options = {
+      connector,
+      slotName,
+      publicationName,
+      createTimeoutMs,
+      failover,
+      temporary,
+      publishGeneratedColumns: options.publishGeneratedColumns,
+    };
     this.#tables = options.tables ?? [];
   }
 
@@ -94,7 +120,7 @@ export class SlotManager {
         hint: 'Name at least one: stream.watch("documents").',
       });
     }
-    const tables = uniqueNames(this.#tables);
+    const tables = uniqueTables(this.#tables);
     const { setUp } = await import("./setup.ts");
     return await setUp({ ...this.#options, tables }, signal);
   }
@@ -118,7 +144,10 @@ export class SlotManager {
   }
 }
 
-function uniqueNames(tables: readonly string[]): TableName[] {
-  const names = tables.map(parseWatchedName);
-  return [...new Map(names.map((name) => [formatTableName(name), name])).values()];
+/** Of a table that is named twice, the later one counts. */
+function uniqueTables(tables: readonly (string | TablePart)[]): WatchedTable[] {
+  const watched = tables.map((table) =>
+    typeof table === "string" ? parseWatched(table) : parseWatched(table.table, table)
+  );
+  return [...new Map(watched.map((table) => [formatTableName(table), table])).values()];
 }

@@ -4,14 +4,13 @@ import type { Connection } from "../wire/connection.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
 import { PublicationError } from "./errors.ts";
 import { checkPartitionRoots, type Publication, unpublishedTables } from "./publication.ts";
-import {
-  addTablesSql,
-  createPublicationSql,
-  notPublishedWarnings,
-  type PublicationChange,
-  type PublicationUse,
-} from "./reconcile.ts";
-import type { CatalogTable } from "./tables.ts";
+import { addTablesSql, createPublicationSql, type WantedTable } from "./publication_sql.ts";
+import { differencesOf, differenceWarning } from "./published_differences.ts";
+import { generatedWarning, notPublishedWarnings } from "./publication_warnings.ts";
+import type { PublicationChange, PublicationUse } from "./reconcile.ts";
+
+const PLACE = " on the primary";
+const WHY = "a standby cannot change it";
 
 /**
  * What `reconcilePublication` is on a primary: changes nothing, and checks that nothing has to be changed.
@@ -20,12 +19,13 @@ import type { CatalogTable } from "./tables.ts";
  * @throws {PublicationError} `publication-missing`, `table-not-published`, `publication-partition-root`, each with
  * what to run on the primary.
  */
-export function checkPublicationOnStandby(
+export async function checkPublicationOnStandby(
   connection: Connection,
   use: PublicationUse,
   publication: Publication | null,
-  tables: readonly CatalogTable[],
-): PublicationChange {
+  tables: readonly WantedTable[],
+  signal?: AbortSignal,
+): Promise<PublicationChange> {
   const { publicationName } = use;
   if (publication === null) {
     throw new PublicationError(
@@ -37,7 +37,8 @@ export function checkPublicationOnStandby(
       },
     );
   }
-  const missing = unpublishedTables(publication, tables);
+  const lacking = new Set(unpublishedTables(publication, tables));
+  const missing = tables.filter((table) => lacking.has(table));
   if (missing.length > 0) {
     throw new PublicationError(
       `Publication "${publicationName}" does not publish ${
@@ -53,11 +54,22 @@ export function checkPublicationOnStandby(
     );
   }
   checkPartitionRoots(publicationName, publication, tables);
+  const differences = await differencesOf(connection, publication, tables, signal);
+  const { generatedColumns: generated } = use;
   return {
     publication: "found",
     added: [],
     removed: [],
-    warnings: notPublishedWarnings(publicationName, publication),
+    changed: [],
+    warnings: [
+      ...differences.map((difference) =>
+        differenceWarning(publicationName, difference, { why: WHY, place: PLACE })
+      ),
+      ...generated !== undefined && generated !== publication.generatedColumns
+        ? [generatedWarning(publicationName, generated, WHY, PLACE)]
+        : [],
+      ...notPublishedWarnings(publicationName, publication),
+    ],
   };
 }
 

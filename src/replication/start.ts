@@ -1,32 +1,43 @@
 /** What a stream finds on the server before it starts. */
 import type { Logger } from "../logger.ts";
 import type { Lsn } from "../lsn.ts";
-import { formatTableName, type TableName } from "../table_name.ts";
+import { formatTableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { PublicationError } from "./errors.ts";
-import { checkPartitionRoots, readPublication, unpublishedTables } from "./publication.ts";
+import {
+  checkPartitionRoots,
+  type Publication,
+  publishedAs,
+  readPublication,
+  unpublishedTables,
+} from "./publication.ts";
 import { currentDatabase, serverStartedAt } from "./server.ts";
 import { slotMissing } from "./slot.ts";
 import { checkSlot, slotNameTaken } from "./slot_check.ts";
 import { createSlot } from "./slot_creation.ts";
 import { readSlot, type Slot } from "./slot_state.ts";
 import { checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
-import { type CatalogTable, readTables } from "./tables.ts";
+import { type CatalogTable, readTables, type WatchedTable } from "./tables.ts";
 
 /** How long a temporary slot may wait for open writing transactions. */
 const CREATE_TIMEOUT_MS = 60_000;
+/** Watch lists that somebody was warned of: a lost connection is no reason to repeat it. */
+const told = new WeakSet<readonly WatchedTable[]>();
 
 /** What a stream is to start with. */
 export interface StartOptions {
   slotName: string;
   publicationName: string;
   /** The watched tables. */
-  tables: readonly TableName[];
+  tables: readonly WatchedTable[];
   /** Makes the slot, on this connection and for as long as it lives, instead of looking for it. */
   temporary?: boolean | undefined;
   /** How long a temporary slot may wait for open writing transactions. Default: 60,000. */
   createTimeoutMs?: number | undefined;
-  /** Is told what a temporary slot waits for on a standby. Default: nobody. */
+  /**
+   * Is told what a temporary slot waits for on a standby, and once for the same `tables` which of them are not
+   * published as they are watched. Default: nobody.
+   */
   logger?: Logger | undefined;
 }
 
@@ -51,7 +62,7 @@ export interface StreamStart {
  * @param connection the one that is to stream; it is left open
  * @throws {SlotError} `slot-missing` and those of `checkSlot`; of a temporary slot `slot-exists`, `slot-in-use` and
  * those of `createSlot`; {PublicationError} `publication-missing`, `table-not-published`,
- * `publication-partition-root`; {ReplicationError} `table-missing`, `standby`.
+ * `publication-partition-root`, `key-not-published`; {ReplicationError} `table-missing`, `standby`.
  */
 export async function readStart(
   connection: Connection,
@@ -62,7 +73,7 @@ export async function readStart(
   const replayedLsn = await readReplayedLsn(connection, signal);
   if (replayedLsn !== null) checkStandbyDecodes(connection);
   const slot = temporary ? null : await checkedSlot(connection, slotName, signal);
-  const tables = await publishedTables(connection, options, signal);
+  const tables = await publishedTables(connection, options, replayedLsn !== null, signal);
   const startedAt = await serverStartedAt(connection, signal);
   if (slot !== null) {
     const { confirmedFlushLsn, failover } = slot;
@@ -90,7 +101,8 @@ async function checkedSlot(
 
 async function publishedTables(
   connection: Connection,
-  { publicationName, tables: names }: StartOptions,
+  { publicationName, tables: watched, logger }: StartOptions,
+  standby: boolean,
   signal: AbortSignal,
 ): Promise<CatalogTable[]> {
   const hint = "Run setup() first: it creates what is missing.";
@@ -102,7 +114,7 @@ async function publishedTables(
       hint,
     });
   }
-  const tables = await readTables(connection, names, signal);
+  const tables = await readTables(connection, watched, signal);
   const unpublished = unpublishedTables(publication, tables).map(formatTableName);
   if (unpublished.length > 0) {
     throw new PublicationError(
@@ -111,5 +123,25 @@ async function publishedTables(
     );
   }
   checkPartitionRoots(publicationName, publication, tables);
+  if (inParts(publication, tables, watched)) {
+    const { checkPublished } = await import("./setup.ts");
+    const options = { publicationName, tables: watched, standby };
+    const warnings = await checkPublished(connection, publication, tables, options, signal);
+    if (!told.has(watched)) warnings.forEach((warning) => logger?.warn(warning));
+    told.add(watched);
+  }
   return tables;
+}
+
+/** True where some columns or rows of a table are published, or watched, and others are not. */
+function inParts(
+  publication: Publication,
+  tables: readonly CatalogTable[],
+  watched: readonly WatchedTable[],
+): boolean {
+  return watched.some(({ columns, where }) => columns !== null || where !== null) ||
+    tables.some((table) => {
+      const published = publishedAs(publication, table);
+      return published !== null && (published.columns !== null || published.filter !== null);
+    });
 }

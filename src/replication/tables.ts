@@ -5,6 +5,14 @@ import { quoteLiteral } from "../wire/quote.ts";
 import { ReplicationError } from "./errors.ts";
 import { type CatalogRow, namesOf, nonsense, numberOf, rowsOf } from "./server.ts";
 
+/** A table that is to be watched, and what of it. */
+export interface WatchedTable extends TableName {
+  /** Only these columns, in any order; null: all. */
+  columns: readonly string[] | null;
+  /** Only rows for which this SQL condition holds; null: all. */
+  where: string | null;
+}
+
 /** A watched table as it stands in the catalogue. */
 export interface CatalogTable extends TableName {
   /** `pg_class.oid`. */
@@ -23,6 +31,8 @@ export interface CatalogTable extends TableName {
   identityIndex: readonly string[];
   /** Generated columns, which are not published before PostgreSQL 18, nor there unless asked for. */
   generated: readonly string[];
+  /** Those of them that are virtual, which no publication carries (18+). */
+  virtual: readonly string[];
   /** Partitions, at any depth, whose updates and deletes would fail once they are published. */
   partitionsWithoutIdentity: readonly string[];
 }
@@ -63,6 +73,37 @@ export function parseWatchedName(name: string): TableName {
       cause,
     });
   }
+}
+
+/**
+ * Reads what is to be watched of a table.
+ *
+ * @param options.columns only these; default: all
+ * @param options.where only rows for which this SQL condition holds; default: all
+ * @throws {ReplicationError} of kind `table-name` or `invalid-option`.
+ */
+export function parseWatched(
+  table: string,
+  { columns, where }: { columns?: readonly string[]; where?: string } = {},
+): WatchedTable {
+  const name = parseWatchedName(table);
+  const fits = (text: unknown) =>
+    typeof text === "string" && text.trim() !== "" && !text.includes("\0");
+  const refuse = (option: string, hint: string) => {
+    throw new ReplicationError(`The option ${option} of table "${table}" cannot be that`, {
+      kind: "invalid-option",
+      hint,
+    });
+  };
+  if (
+    columns !== undefined && !(Array.isArray(columns) && columns.length > 0 && columns.every(fits))
+  ) {
+    refuse("columns", "Name at least one column, or leave it out: all columns.");
+  }
+  if (where !== undefined && !fits(where)) {
+    refuse("where", "Pass an SQL condition on the table's columns, or leave it out: all rows.");
+  }
+  return { ...name, columns: columns ? [...new Set(columns)] : null, where: where ?? null };
 }
 
 /**
@@ -107,17 +148,18 @@ async function selectTables(
 ): Promise<CatalogRow[]> {
   // A generated column is known by pg_attribute.attgenerated, which came with PostgreSQL 12.
   const version = connection.serverVersion;
-  const generated = version >= 120000
-    ? `(SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)`
-    : "NULL";
+  const generated = (condition: string) =>
+    version >= 120000
+      ? `(SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attgenerated ${condition} AND NOT a.attisdropped)`
+      : "NULL";
   const result = await connection.query(
     `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident,
       ${indexColumns("i.indisprimary", version)} AS primary_key,
       (SELECT NOT i.indimmediate FROM pg_catalog.pg_index i
         WHERE i.indrelid = c.oid AND i.indisprimary) AS deferrable_key,
       ${indexColumns("i.indisreplident", version)} AS identity_index,
-      ${generated} AS generated,
+      ${generated("<> ''")} AS generated, ${generated("= 'v'")} AS virtual,
       (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0
         HAVING NOT pg_catalog.bool_or(a.attisdropped)) AS columns
@@ -154,6 +196,7 @@ async function describe(
     columns: namesOf(row, "columns"),
     identityIndex: namesOf(row, "identity_index"),
     generated: namesOf(row, "generated"),
+    virtual: namesOf(row, "virtual"),
     partitionsWithoutIdentity: partitioned
       ? await partitionsWithoutIdentity(connection, oid, signal)
       : [],

@@ -29,6 +29,11 @@ export interface PgStreamOptions {
   /** Default: the slot's name. */
   publicationName?: string;
   /**
+   * True: stored generated columns are published as well (PostgreSQL 18 and later); false: they are not.
+   * Default: as the publication is; a new one publishes none.
+   */
+  publishGeneratedColumns?: boolean;
+  /**
    * What values are: `"text"`: strings as Postgres prints them; `"js"`: what they are in JavaScript, by type,
    * as the README's table has it. NULL is null, and `key` is text either way. Default: `"text"`.
    */
@@ -129,11 +134,15 @@ export interface Gap {
   toLsn: string;
 }
 
-/** Which rows and columns of a table are published. */
+/** Which rows and columns of a table are published (PostgreSQL 15 and later). */
 export interface WatchOptions<R> {
-  /** Only these columns. */
+  /** Only these columns; those of the replica identity have to be among them. Default: all. */
   columns?: readonly (keyof R & string)[];
-  /** Only rows for which this SQL condition holds. */
+  /**
+   * Only rows for which this SQL condition holds, put into a statement as it is: a condition on columns of the
+   * replica identity, with operators and functions that are built in and immutable. An update that makes a row
+   * fit comes as an insert, one that makes it fit no more as a delete. Default: all.
+   */
   where?: string;
 }
 
@@ -168,12 +177,14 @@ const CHOICES: { [option in keyof PgStreamOptions]?: unknown[] } = {
   whenSlotInUse: ["error", "wait"],
   failover: [true, false],
   temporary: [true, false],
+  publishGeneratedColumns: [true, false],
 };
 
 /** Options with their defaults. */
 export interface ResolvedOptions {
   slotName: string;
   publicationName: string;
+  publishGeneratedColumns: boolean | undefined;
   concurrency: number;
   key: LaneKey | undefined;
   maxQueueBytes: number;
@@ -224,6 +235,7 @@ export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
   return {
     slotName,
     publicationName,
+    publishGeneratedColumns: options.publishGeneratedColumns,
     concurrency,
     key,
     maxQueueBytes,

@@ -16,9 +16,9 @@ import { INVALID_LSN } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Backend } from "../replication/liveness.ts";
 import { type SetupReport, SlotManager } from "../replication/slot_manager.ts";
-import { parseWatchedName } from "../replication/tables.ts";
+import { parseWatched, parseWatchedName, type WatchedTable } from "../replication/tables.ts";
 import type { Sink, SinkLike } from "../sinks/sink.ts";
-import { formatTableName, type TableName } from "../table_name.ts";
+import { formatTableName } from "../table_name.ts";
 import { Connector } from "../wire/connector.ts";
 import { attachSink, NoSink } from "./attached_sink.ts";
 import { Backfills } from "./backfills.ts";
@@ -27,7 +27,6 @@ import { type BatchHandler, type EventHandler, Handlers } from "./handlers.ts";
 import {
   type Gap,
   type HandlerContext,
-  notYet,
   type PgStreamOptions,
   resolveBatch,
   type ResolvedOptions,
@@ -96,7 +95,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   #options: ResolvedOptions;
   readonly #logger: Logger;
   readonly #connection: Pick<PgStreamOptions, "dsn" | "password" | "connect">;
-  readonly #tables = new Map<string, TableName>();
+  readonly #tables = new Map<string, WatchedTable>();
   readonly #sinks: Sink[] = [];
   readonly #handlers = new Handlers();
   readonly #status: StatusBoard;
@@ -139,15 +138,30 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} `already-running`; `table-name`.
    */
   watch(...tables: (keyof T & string)[]): this;
-  /** Adds one table, with what is published of it. */
+  /**
+   * Adds one table, with what is published of it: some columns, some rows (PostgreSQL 15 and later). Without
+   * options all of it is. `setup()` brings the publication in line.
+   *
+   * @example
+   * ```ts
+   * import { PgStream } from "@pgstream/pgstream";
+   *
+   * new PgStream().watch("documents", { columns: ["id", "content"], where: "id > 1000" });
+   * ```
+   *
+   * @throws {PgStreamError} `already-running`; `table-name`; `invalid-option`.
+   */
   watch<N extends keyof T & string>(table: N, options: WatchOptions<T[N]>): this;
   watch(...tables: (string | WatchOptions<never>)[]): this {
     this.#mustBeIdle("watch()");
-    for (const table of tables) {
-      if (Array.isArray(table)) throw notATable(table);
-      if (typeof table !== "string") throw notYet("watch() with columns or where");
-      const name = parseWatchedName(table);
-      this.#tables.set(formatTableName(name), name);
+    const last = tables.at(-1);
+    const options = tables.length === 2 && typeof last === "object" && !Array.isArray(last)
+      ? last
+      : undefined;
+    for (const table of options === undefined ? tables : tables.slice(0, 1)) {
+      if (typeof table !== "string") throw notATable(table);
+      const watched = parseWatched(table, options ?? {});
+      this.#tables.set(formatTableName(watched), watched);
     }
     return this;
   }
@@ -507,14 +521,20 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   }
 
   #slotManager(): SlotManager {
-    const { slotName, publicationName, failover, temporary } = this.#options;
+    const { slotName, publicationName, publishGeneratedColumns, failover, temporary } =
+      this.#options;
     return new SlotManager({
       connector: this.#connect(),
       slotName,
       publicationName,
       failover,
       temporary,
-      tables: [...this.#tables.keys()],
+      tables: [...this.#tables].map(([table, { columns, where }]) => ({
+        table,
+        ...columns === null ? {} : { columns },
+        ...where === null ? {} : { where },
+      })),
+      ...publishGeneratedColumns === undefined ? {} : { publishGeneratedColumns },
     });
   }
 

@@ -2,7 +2,7 @@
 import type { RetryLimits } from "../backoff.ts";
 import type { ValueTypes } from "../delivery/row_values.ts";
 import type { Backend } from "../replication/liveness.ts";
-import type { TableName } from "../table_name.ts";
+import type { WatchedTable } from "../replication/tables.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
 import type { KnownSystem } from "./position.ts";
@@ -15,7 +15,7 @@ export interface RunOptions {
   open: OpenStream;
   slotName: string;
   publicationName: string;
-  tables: readonly TableName[];
+  tables: readonly WatchedTable[];
   temporary: boolean;
   failover: boolean;
   /** The types of the run; null: values stay text. */

@@ -12,7 +12,7 @@ import { type Backend, walsenderDoing } from "../replication/liveness.ts";
 import { ReplicationStream } from "../replication/replication_stream.ts";
 import type { SystemIdentity } from "../replication/server.ts";
 import { readStart, type StreamStart } from "../replication/start.ts";
-import type { TableName } from "../table_name.ts";
+import type { WatchedTable } from "../replication/tables.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { Inbox } from "./inbox.ts";
@@ -43,7 +43,7 @@ export interface SessionOptions extends Pipeline {
   connector: Connector;
   slotName: string;
   publicationName: string;
-  tables: readonly TableName[];
+  tables: readonly WatchedTable[];
   temporary: boolean;
   /** The types of the run; null: values stay text. */
   loadTypes: (() => Promise<ValueTypes>) | null;

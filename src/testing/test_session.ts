@@ -150,6 +150,7 @@ function catalogTable(name: SessionOptions["tables"][number], index: number): Ca
     columns: [],
     identityIndex: [],
     generated: [],
+    virtual: [],
     partitionsWithoutIdentity: [],
   };
 }

@@ -111,6 +111,7 @@ for (const major of testMajors(18, 14)) {
         publication: "created",
         added: ["public.one", "blog.articles"],
         removed: [],
+        changed: [],
         warnings: [],
       });
       assertEquals(JSON.parse(JSON.stringify(first)), first);
@@ -120,6 +121,7 @@ for (const major of testMajors(18, 14)) {
         publication: "found",
         added: [],
         removed: [],
+        changed: [],
         warnings: [],
       };
       assertEquals(await streamOf(["one", "blog.articles"], { slotName }).setup(), nothing);
@@ -148,6 +150,7 @@ for (const major of testMajors(18, 14)) {
         publication: "altered",
         added: ["public.two", "public.three"],
         removed: [],
+        changed: [],
         warnings: [],
       });
       assertEquals(await publishedBy(slotName), ["public.one", "public.three", "public.two"]);
@@ -156,6 +159,7 @@ for (const major of testMajors(18, 14)) {
         publication: "altered",
         added: ["blog.articles"],
         removed: ["public.one", "public.two"],
+        changed: [],
         warnings: [],
       });
       assertEquals(await publishedBy(slotName), ["blog.articles", "public.three"]);
@@ -218,6 +222,7 @@ for (const major of testMajors(18, 14)) {
           publication: "found",
           added: [],
           removed: [],
+          changed: [],
           warnings: [],
         });
         await (await started(stream)).stop();

@@ -44,7 +44,7 @@ import {
 } from "../support/streams.ts";
 
 const never = new AbortController().signal;
-const TABLES = [{ schema: "public", table: "documents" }];
+const TABLES = [{ schema: "public", table: "documents", columns: null, where: null }];
 
 function managerOf(db: Database, slotName: string, more: SlotManagerOptions = {}): SlotManager {
   return new SlotManager({ dsn: db.dsn, slotName, tables: ["documents"], logger: false, ...more });
@@ -316,6 +316,7 @@ for (const major of testMajors(18, 14, 10)) {
         publication: "created",
         added: ["public.documents"],
         removed: [],
+        changed: [],
         warnings: [],
       });
       assertEquals(await slotsNamed(db, slotName), []);

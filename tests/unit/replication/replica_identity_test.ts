@@ -16,6 +16,7 @@ function tableOf(fields: Partial<CatalogTable> = {}): CatalogTable {
     columns: ["id"],
     identityIndex: [],
     generated: [],
+    virtual: [],
     partitionsWithoutIdentity: [],
     ...fields,
   };

@@ -12,6 +12,7 @@ import { PgStream } from "../../../src/stream/pg_stream.ts";
 const DEFAULTS: ResolvedOptions = {
   slotName: "pgstream",
   publicationName: "pgstream",
+  publishGeneratedColumns: undefined,
   concurrency: 1,
   key: undefined,
   maxQueueBytes: 8 * 1024 * 1024,
@@ -31,7 +32,14 @@ const DEFAULTS: ResolvedOptions = {
 test("what is left out has the default that the documentation names, written out or not", () => {
   assertEquals(resolveOptions({}), DEFAULTS);
   const written = { ...DEFAULTS, values: "text", logger: false } as const;
-  const { key: _, stateStore: __, parsers: ___, reconnect, ...options } = written;
+  const {
+    key: _,
+    stateStore: __,
+    parsers: ___,
+    publishGeneratedColumns: ____,
+    reconnect,
+    ...options
+  } = written;
   assertEquals(resolveOptions({ ...options, reconnect: reconnect! }), DEFAULTS);
   const given = { dsn: "postgresql://localhost/db", password: "x" };
   assertEquals(resolveOptions(given), DEFAULTS);
