@@ -132,7 +132,14 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       const confirmed = lsn === INVALID_LSN || prepare !== undefined
         ? INVALID_LSN
         : (await readSlot(connection, slotName, signal))?.confirmedFlushLsn ?? INVALID_LSN;
-      const copy = await startReplication(connection, { slotName, publicationName, lsn, signal });
+      const { messages } = options;
+      const copy = await startReplication(connection, {
+        slotName,
+        publicationName,
+        lsn,
+        messages,
+        signal,
+      });
       return new ReplicationStream(connection, copy, options, {
         lsn: confirmed > lsn ? confirmed : lsn,
         walSenderTimeoutMs,

@@ -26,6 +26,8 @@ export interface ReplicationStart {
   publicationName: string;
   /** The server begins at the slot's confirmed position where this is below it. */
   lsn: Lsn;
+  /** What `pg_logical_emit_message` wrote, too. */
+  messages?: boolean | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -36,13 +38,14 @@ export interface ReplicationStart {
  */
 export async function startReplication(
   connection: Connection,
-  { slotName, publicationName, lsn, signal }: ReplicationStart,
+  { slotName, publicationName, lsn, messages = false, signal }: ReplicationStart,
 ): Promise<CopyBoth> {
   const publications = quoteReplicationLiteral(quoteIdentifier(publicationName));
   try {
     return await connection.copyBoth(
       `START_REPLICATION SLOT ${quoteIdentifier(slotName)} LOGICAL ${formatLsn(lsn)} ` +
-        `(proto_version '1', publication_names ${publications})`,
+        `(proto_version '1', publication_names ${publications}` +
+        `${messages ? ", messages 'true'" : ""})`,
       { signal },
     );
   } catch (error) {

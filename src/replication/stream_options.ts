@@ -14,6 +14,11 @@ export interface ReplicationStreamOptions extends ConnectorOptions {
   /** Where to start. Default, and where it is below it: the slot's confirmed position. */
   startLsn?: Lsn | string;
   /**
+   * Asks for what `pg_logical_emit_message` wrote, too (PostgreSQL 14 and later): a `Message` of pgoutput.
+   * Default: false.
+   */
+  messages?: boolean;
+  /**
    * Used instead of connecting by the other options.
    * @internal
    */

@@ -336,6 +336,7 @@ export class StreamRun {
       publicationName: this.#options.publicationName,
       tables: this.#options.tables,
       temporary: this.#options.temporary,
+      messages: this.#options.messages,
       maxQueueBytes: this.#options.maxQueueBytes,
       mostUnanswered: MOST_UNANSWERED * 2 ** this.#silences,
       catchUp: this.#options.catchUp,

@@ -16,6 +16,8 @@ export interface RunOptions {
   publicationName: string;
   tables: readonly TableName[];
   temporary: boolean;
+  /** True where the server is asked for what `pg_logical_emit_message` wrote. */
+  messages: boolean;
   failover: boolean;
   /** What may wait for the handlers. */
   maxQueueBytes: number;
