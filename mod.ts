@@ -25,6 +25,7 @@
  * @module
  */
 export { type ChangeHandler, PgStream } from "./src/stream/pg_stream.ts";
+export type { MessageHandler } from "./src/stream/handlers.ts";
 export type {
   Failure,
   Gap,
@@ -49,6 +50,7 @@ export type {
   EventBase,
   EventOf,
   InsertEvent,
+  LogicalMessage,
   SchemaOf,
   TableOf,
   TruncateEvent,

@@ -100,5 +100,25 @@ export type ChangeEvent<R = AnyRow, N extends string = string> =
   | DeleteEvent<R, N>
   | TruncateEvent<N>;
 
+/** What a program wrote into the WAL by `pg_logical_emit_message`: no row, and of no table. PostgreSQL 14 and later. */
+export interface LogicalMessage {
+  /** What tells it from changes of rows. */
+  operation: "message";
+  /** What its writer called it. */
+  prefix: string;
+  /** Its writer's bytes: `new TextDecoder().decode(content)` where it was text. */
+  content: Uint8Array;
+  /** True where it belongs to a transaction, and comes in its place among that one's changes. */
+  transactional: boolean;
+  /** LSN of the commit record; of a message that belongs to no transaction the end of its own. */
+  lsn: string;
+  /** Place in its transaction, counted with the changes, from 0. */
+  ordinal: number;
+  /** When the transaction was committed, to the millisecond; null where it belongs to none. */
+  commitTime: Date | null;
+  /** The transaction's id, unsigned 32 bits; null where it belongs to none. */
+  xid: number | null;
+}
+
 /** The events of a map of tables to rows, `{ documents: Doc; "blog.articles": Article }`. */
 export type EventOf<T> = { [N in keyof T & string]: ChangeEvent<T[N], N> }[keyof T & string];

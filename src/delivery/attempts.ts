@@ -1,16 +1,16 @@
 /** Calls the handlers until events are handled, given up, or the stream is told to stop. */
 import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import { formatTableName } from "../table_name.ts";
-import { DeliveryError, HandlerError } from "./errors.ts";
+import { DeliveryError, HandlerError, placeOf } from "./errors.ts";
 import {
   type Failure,
   type FailureDecision,
   type Handler,
   type HandlerContext,
   isThenable,
+  type MessageCall,
 } from "./handler.ts";
 
 /** What becomes of events, and who is told. */
@@ -39,27 +39,43 @@ const GONE = Symbol();
 
 /** Events on their way through the handlers, and how far they are. */
 class Piece {
+  readonly handlers: readonly Handler[];
   readonly events: ChangeEvent[];
+  /** What is handled in place of events; then there are none. */
+  readonly message: LogicalMessage | null;
   /** The handler whose turn it is. */
   stage: number;
   /** Its next event, where it takes them one by one. */
   next = 0;
   tries: number;
 
-  constructor(events: ChangeEvent[], stage: number, tries: number) {
+  constructor(
+    handlers: readonly Handler[],
+    events: ChangeEvent[],
+    message: LogicalMessage | null,
+    stage: number,
+    tries: number,
+  ) {
+    this.handlers = handlers;
     this.events = events;
+    this.message = message;
     this.stage = stage;
     this.tries = tries;
   }
 
   /** Two pieces, in order. A handler of single events has told already which one it does not take. */
-  split({ batch }: Handler): [Piece, Piece] {
+  split(): [Piece, Piece] {
+    const { batch } = this.handlers[this.stage]!;
     const at = batch ? Math.ceil(this.events.length / 2) : this.next === 0 ? 1 : this.next;
     const passed = !batch && this.next > 0;
     return [
-      new Piece(this.events.slice(0, at), passed ? this.stage + 1 : this.stage, this.tries),
-      new Piece(this.events.slice(at), this.stage, this.tries),
+      this.#part(this.events.slice(0, at), passed ? this.stage + 1 : this.stage),
+      this.#part(this.events.slice(at), this.stage),
     ];
+  }
+
+  #part(events: ChangeEvent[], stage: number): Piece {
+    return new Piece(this.handlers, events, null, stage, this.tries);
   }
 }
 
@@ -89,12 +105,43 @@ export class Attempts {
     settle: Settle,
     failed?: { error: unknown },
   ): Promise<boolean> {
-    const { handlers, retry, logger } = this.#options;
-    const pieces = [new Piece(events, 0, failed === undefined ? 0 : 1)];
+    const tries = failed === undefined ? 0 : 1;
+    const whole = new Piece(this.#options.handlers, events, null, 0, tries);
+    return await this.#handle(whole, signal, goOn, settle, failed);
+  }
+
+  /**
+   * Handles a message, as `handle` does an event.
+   *
+   * @throws {HandlerError} where it could not be handled, and is not to be skipped.
+   */
+  async handleMessage(
+    message: LogicalMessage,
+    calls: readonly MessageCall[],
+    signal: AbortSignal,
+    goOn: GoOn,
+    settle: Settle,
+  ): Promise<boolean> {
+    const handlers = calls.map((call): Handler => ({
+      batch: true,
+      call: (_events, context) => call(message, context),
+    }));
+    return await this.#handle(new Piece(handlers, [], message, 0, 0), signal, goOn, settle);
+  }
+
+  async #handle(
+    whole: Piece,
+    signal: AbortSignal,
+    goOn: GoOn,
+    settle: Settle,
+    failed?: { error: unknown },
+  ): Promise<boolean> {
+    const { retry, logger } = this.#options;
+    const pieces = [whole];
     let failure = failed ?? null;
     for (let piece = pieces[0]; piece !== undefined; piece = pieces[0]) {
       // A part of what failed as a whole was tried often enough, until it is a single event.
-      const partial = piece.events.length > 1 && piece.events.length < events.length;
+      const partial = piece.events.length > 1 && piece.events.length < whole.events.length;
       const outcome = await this.#try(piece, partial ? 1 : retry.attempts, signal, goOn, failure);
       failure = null;
       if (outcome === GONE) return false;
@@ -103,7 +150,7 @@ export class Attempts {
         settle(piece.events.length, false);
       } else if (piece.events.length > 1) {
         logger.warn(`The handler keeps failing on ${nameOf(piece)}: splitting them`, outcome.error);
-        pieces.splice(0, 1, ...piece.split(handlers[piece.stage]!));
+        pieces.splice(0, 1, ...piece.split());
         await this.#pause(retryAfterMs(outcome.error), signal);
       } else {
         await this.#giveUp(piece, outcome.error);
@@ -148,7 +195,7 @@ export class Attempts {
 
   /** Goes on where the try before ended. */
   async #call(piece: Piece, signal: AbortSignal): Promise<{ error: unknown } | null> {
-    const { handlers } = this.#options;
+    const { handlers } = piece;
     if (piece.tries > 0) this.#options.onRetry();
     const context: HandlerContext = { signal, attempt: ++piece.tries };
     try {
@@ -172,24 +219,25 @@ export class Attempts {
     }
   }
 
-  /** Returns where the event is to be skipped. */
-  async #giveUp({ events, tries }: Piece, error: unknown): Promise<void> {
+  /** Returns where the event, or the message, is to be skipped. */
+  async #giveUp(piece: Piece, error: unknown): Promise<void> {
     const { onFailure, logger } = this.#options;
-    const event = events[0]!;
+    const { events, message, tries } = piece;
+    const event = message ?? events[0]!;
     if (onFailure === "stop") throw new HandlerError(event, error);
     let decision: FailureDecision;
     try {
-      decision = await onFailure({ error, events, attempts: tries });
+      decision = await onFailure({ error, events, message, attempts: tries });
     } catch (cause) {
-      logger.error(`onFailure failed for ${nameOf({ events })}, whose own failure was`, error);
-      throw new DeliveryError(`onFailure failed for ${nameOf({ events })}`, {
+      logger.error(`onFailure failed for ${nameOf(piece)}, whose own failure was`, error);
+      throw new DeliveryError(`onFailure failed for ${nameOf(piece)}`, {
         kind: "on-failure",
         hint: "Its cause says why. Nothing of that transaction is confirmed: it comes again.",
         cause,
       });
     }
     if (decision !== "skip") throw new HandlerError(event, error);
-    logger.warn(`Skipped ${nameOf({ events })} after ${tries} tries`, error);
+    logger.warn(`Skipped ${nameOf(piece)} after ${tries} tries`, error);
   }
 }
 
@@ -204,9 +252,7 @@ function retryAfterMs(error: unknown): number {
   return typeof asked === "number" && asked > 0 ? asked : 0;
 }
 
-function nameOf({ events }: { events: readonly ChangeEvent[] }): string {
-  const [event] = events;
+function nameOf({ events, message }: Piece): string {
   const others = events.length > 1 ? ` and ${events.length - 1} more` : "";
-  return `${event!.operation} of ${formatTableName(event!)} at ${event!.lsn}, ` +
-    `event ${event!.ordinal} of its transaction${others}`;
+  return `${placeOf(message ?? events[0]!)}${others}`;
 }

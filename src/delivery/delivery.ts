@@ -1,10 +1,10 @@
 /** The queue between the socket and the handlers, bounded in bytes, and the lanes that empty it. */
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { Attempts, type AttemptsOptions, type GoOn, type Settle } from "./attempts.ts";
 import type { EventTable } from "./event_builder.ts";
 import { DECODED_BYTES, EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
-import { type BatchLimits, type HandlerContext, isThenable } from "./handler.ts";
+import { type BatchLimits, type HandlerContext, isThenable, type MessageCall } from "./handler.ts";
 import { type Item, Lane } from "./lane.ts";
 import type { LanePlan } from "./lane_plan.ts";
 
@@ -24,6 +24,8 @@ const MOST_UNCONFIRMED = 50_000;
 export interface DeliveryOptions extends AttemptsOptions {
   /** Learns of each handled event. */
   frontier: Frontier;
+  /** By prefix: who is called for a message. Default: nobody. */
+  messageHandlers?: ReadonlyMap<string, readonly MessageCall[]>;
   /** Which events may be handled side by side. */
   lanes: LanePlan;
   /** How batches are gathered; null: each event alone. */
@@ -32,6 +34,8 @@ export interface DeliveryOptions extends AttemptsOptions {
   maxQueueBytes: number;
   /** Called for each event that is done. @param skipped true where it was given up */
   onSettled: (event: ChangeEvent, skipped: boolean) => void;
+  /** The same for each message. Default: nobody is called. */
+  onMessageSettled?: (message: LogicalMessage, skipped: boolean) => void;
   /** Called when the frontier may have moved. */
   onProgress: () => void;
   /** A clock in milliseconds. Default: `performance.now`. */
@@ -107,20 +111,20 @@ export class Delivery implements EventQueue {
     }
   }
 
+  offerMessage(message: LogicalMessage, bytes: number, transaction: TrackedTransaction): void {
+    const held = bytes + EVENT_OVERHEAD_BYTES;
+    this.#bytes += held;
+    this.#options.frontier.expect(transaction);
+    this.#meet(newPlace(held, transaction), this.#lanes, message);
+  }
+
   commit(): void {
     // Events are handed out as they come.
   }
 
   barrier(): void {
     if (this.#lanes.length === 1) return;
-    this.#meet({
-      event: null,
-      transaction: null,
-      bytes: 0,
-      placedMs: 0,
-      dropped: false,
-      meeting: null,
-    }, this.#lanes);
+    this.#meet(newPlace(0, null), this.#lanes);
   }
 
   flush(): void {
@@ -208,8 +212,8 @@ export class Delivery implements EventQueue {
     return this.#bytes <= this.#enoughBytes - slack || this.#items < this.#wantedItems;
   }
 
-  #meet(item: Item, lanes: readonly Lane[]): void {
-    item.meeting = { lanes, arrived: 0, over: false };
+  #meet(item: Item, lanes: readonly Lane[], message: LogicalMessage | null = null): void {
+    item.meeting = { lanes, arrived: 0, over: false, message };
     this.#items++;
     for (const lane of lanes) lane.push(item);
   }
@@ -285,11 +289,18 @@ export class Delivery implements EventQueue {
       this.#settle(lane, 1, skipped);
       for (const other of meeting.lanes) other.wake();
     };
-    if (item.event === null || item.dropped) settle(1, false);
-    else if (!await this.#attempts.handle([item.event], signal, this.#goOn(), settle)) {
-      // Its lanes wait for it, whoever handles it now.
-      if (item.dropped) settle(1, false);
-    }
+    const { message } = meeting;
+    if ((item.event === null && message === null) || item.dropped) return settle(1, false);
+    const goOn = this.#goOn();
+    const done = message === null
+      ? await this.#attempts.handle([item.event!], signal, goOn, settle)
+      : await this.#attempts.handleMessage(message, this.#callsOf(message), signal, goOn, settle);
+    // Its lanes wait for it, whoever handles it now.
+    if (!done && item.dropped) settle(1, false);
+  }
+
+  #callsOf({ prefix }: LogicalMessage): readonly MessageCall[] {
+    return this.#options.messageHandlers?.get(prefix) ?? [];
   }
 
   /** What is in hand may be tried again as long as the stream has its slot. */
@@ -327,14 +338,15 @@ export class Delivery implements EventQueue {
 
   #settle(lane: Lane, count: number, skipped: boolean): void {
     if (this.#abandoned) return;
-    const { frontier, onSettled, onProgress } = this.#options;
+    const { frontier, onSettled, onMessageSettled, onProgress } = this.#options;
     for (let i = 0; i < count; i++) {
-      const { event, bytes, transaction, dropped } = lane.shift();
+      const { event, bytes, transaction, dropped, meeting } = lane.shift();
       this.#items--;
       this.#bytes -= bytes;
-      if (event === null || dropped) continue;
-      frontier.handled(transaction!);
-      onSettled(event, skipped);
+      if (transaction === null || dropped) continue;
+      frontier.handled(transaction);
+      if (event !== null) onSettled(event, skipped);
+      else onMessageSettled?.(meeting!.message!, skipped);
     }
     onProgress();
     if (this.#room !== null && this.#hasRoom && this.#runsLow) this.#giveRoom();
@@ -352,4 +364,9 @@ export class Delivery implements EventQueue {
     this.#room?.resolve();
     this.#room = null;
   }
+}
+
+/** A place of no event, where lanes wait for each other. */
+function newPlace(bytes: number, transaction: TrackedTransaction | null): Item {
+  return { event: null, transaction, bytes, placedMs: 0, dropped: false, meeting: null };
 }

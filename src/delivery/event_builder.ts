@@ -1,11 +1,12 @@
 /** Turns the messages of a transaction into events. */
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { formatLsn } from "../lsn.ts";
 import {
   type Begin,
   commitTimeToDate,
   type Delete,
   type Insert,
+  type Message,
   type Relation,
   type Row,
   type Truncate,
@@ -83,6 +84,20 @@ export class EventBuilder {
     const ordinal = this.#ordinal++;
     const table = this.#tables.get(message.relation.oid) ?? null;
     if (table !== null && ordinal >= from) emit(this.#rowChange(message, table, ordinal), table);
+  }
+
+  /** A message of this transaction. It counts in the ordinals, whether anybody asked for its prefix or not. */
+  message({ prefix, content }: Message): LogicalMessage {
+    return {
+      operation: "message",
+      prefix,
+      content,
+      transactional: true,
+      lsn: this.#lsn,
+      ordinal: this.#ordinal++,
+      commitTime: this.#commitTime,
+      xid: this.#xid,
+    };
   }
 
   /**
@@ -175,6 +190,20 @@ export class EventBuilder {
       backfill: false,
     };
   }
+}
+
+/** A message that belongs to no transaction. */
+export function loneMessage({ prefix, content, messageLsn }: Message): LogicalMessage {
+  return {
+    operation: "message",
+    prefix,
+    content,
+    transactional: false,
+    lsn: formatLsn(messageLsn),
+    ordinal: 0,
+    commitTime: null,
+    xid: null,
+  };
 }
 
 /** What the rows of a change take in memory beside its text, roughly: names, strings, slots. */

@@ -1,5 +1,5 @@
 /** What stands between the intake of events and who takes them. */
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import type { EventTable } from "./event_builder.ts";
 import type { TrackedTransaction } from "./frontier.ts";
 
@@ -24,6 +24,8 @@ export interface EventQueue {
     transaction: TrackedTransaction,
     table: EventTable,
   ): void;
+  /** Queues a message, behind all that was offered before and before all that is offered after. */
+  offerMessage(message: LogicalMessage, bytes: number, transaction: TrackedTransaction): void;
   /** No more events of this transaction come. */
   commit(transaction: TrackedTransaction): void;
   /** What was offered before is handled before what is offered after. */

@@ -1,5 +1,5 @@
 /** Who handles events, and what is done where that fails. */
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
 
 /** What a handler gets beside the event and the sink. */
 export interface HandlerContext {
@@ -13,8 +13,10 @@ export interface HandlerContext {
 export interface Failure {
   /** What the handler threw. */
   error: unknown;
-  /** The events in the handler's hands. */
+  /** The events in the handler's hands; none where it is a message that failed. */
   events: readonly ChangeEvent[];
+  /** The message in the hands of a handler of `onMessage`; null where it is events that failed. */
+  message?: LogicalMessage | null;
   /** How often they were tried. */
   attempts: number;
 }
@@ -26,6 +28,9 @@ export type FailureDecision = "stop" | "skip";
 export type Handler =
   | { batch: false; call: (event: ChangeEvent, context: HandlerContext) => unknown }
   | { batch: true; call: (events: ChangeEvent[], context: HandlerContext) => unknown };
+
+/** A handler of the messages of one prefix. A promise is waited for. */
+export type MessageCall = (message: LogicalMessage, context: HandlerContext) => unknown;
 
 /** How much is gathered before a batch is handed out: whichever of these comes first. */
 export interface BatchLimits {

@@ -1,7 +1,12 @@
 /** Decoded messages become queued events: each once, however often the connection is remade. */
 import type { ChangeEvent } from "../change.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
-import { commitTimeToDate, type PgOutputMessage, type Relation } from "../pgoutput/mod.ts";
+import {
+  commitTimeToDate,
+  type Message,
+  type PgOutputMessage,
+  type Relation,
+} from "../pgoutput/mod.ts";
 import { formatTableName } from "../table_name.ts";
 import { DeliveryError } from "./errors.ts";
 import {
@@ -10,6 +15,7 @@ import {
   EventBuilder,
   type EventTable,
   heldBytes,
+  loneMessage,
 } from "./event_builder.ts";
 import type { EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
@@ -18,13 +24,19 @@ import { tellsPrimaryKey } from "./lane_plan.ts";
 
 /** The transaction that was begun last, as far as it has come. */
 interface LastTransaction {
-  /** LSN of its commit record, which orders transactions. */
+  /** LSN of its commit record, which orders transactions; of a message that belongs to none, within its own. */
   commitLsn: Lsn;
   /** Its first ordinals that are queued, or that belong to tables nobody watches. */
   taken: number;
   /** True once its Commit was read. */
   whole: boolean;
   tracked: TrackedTransaction;
+}
+
+/** What an intake is told beside the messages of pgoutput. */
+export interface IntakeOptions {
+  /** The prefixes of messages that somebody handles. Default: none. */
+  prefixes?: ReadonlySet<string>;
 }
 
 /**
@@ -36,6 +48,7 @@ export class Intake {
   readonly #queue: EventQueue;
   readonly #frontier: Frontier;
   readonly #handOut: HandOut | null;
+  readonly #prefixes: ReadonlySet<string>;
   /** The shape of each watched table, as it was seen last. */
   readonly #shapes = new Map<string, string>();
   /** What a row of each table was known by when it was queued last. */
@@ -58,10 +71,16 @@ export class Intake {
    *
    * @param handOut is told of all that is queued
    */
-  constructor(queue: EventQueue, frontier: Frontier, handOut: HandOut | null = null) {
+  constructor(
+    queue: EventQueue,
+    frontier: Frontier,
+    handOut: HandOut | null = null,
+    { prefixes = new Set() }: IntakeOptions = {},
+  ) {
     this.#queue = queue;
     this.#frontier = frontier;
     this.#handOut = handOut;
+    this.#prefixes = prefixes;
   }
 
   /** True where all that was queued of a transaction is handled, and its Commit has not been read. */
@@ -181,10 +200,43 @@ export class Intake {
         this.#frontier.commit(this.#last!.tracked, message.endLsn);
         this.#queue.commit(this.#last!.tracked);
         break;
+      case "message":
+        if (message.transactional) this.#message(message, bytes);
+        else this.#loneMessage(message, bytes);
+        break;
       default:
-        // Origin, Type, Message: nothing that a handler of rows is told.
+        // Origin, Type: nothing that a handler is told.
         break;
     }
+  }
+
+  #message(message: Message, bytes: number): void {
+    if (!this.#inside) throw outOfPlace("message", "outside");
+    if (this.#again) return;
+    const last = this.#last!;
+    const built = this.#builder.message(message);
+    if (built.ordinal < last.taken) return;
+    last.taken = this.#builder.ordinal;
+    if (this.#prefixes.has(built.prefix)) this.#queue.offerMessage(built, bytes, last.tracked);
+  }
+
+  /**
+   * A message that belongs to no transaction is as good as one of its own, whose commit record it is. Its LSN
+   * is the end of its record, where a commit record may begin: that one is behind it, and must come again.
+   */
+  #loneMessage(message: Message, bytes: number): void {
+    if (this.#inside) throw outOfPlace("message of no transaction", "inside");
+    const { messageLsn } = message;
+    // Within the record, in which no other begins.
+    const commitLsn = messageLsn - 1n;
+    if (this.#isKnown(commitLsn)) return;
+    const tracked = this.#frontier.begin();
+    this.#last = { commitLsn, taken: 0, whole: true, tracked };
+    if (this.#prefixes.has(message.prefix)) {
+      this.#queue.offerMessage(loneMessage(message), bytes, tracked);
+    }
+    this.#frontier.commit(tracked, messageLsn);
+    this.#queue.commit(tracked);
   }
 
   #change(message: ChangeMessage, bytes: number): void {

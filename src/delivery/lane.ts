@@ -1,11 +1,11 @@
 /** What waits for its turn with one key, or one group of keys: strictly one after the other. */
 import { LONGEST_TIMER_MS } from "../backoff.ts";
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import type { TrackedTransaction } from "./frontier.ts";
 
 /** A place in one lane, or in several at once. */
 export interface Item {
-  /** Null: nothing is handed out, the lanes only wait for each other. */
+  /** Null: no event is handed out, the lanes wait for each other. */
   event: ChangeEvent | null;
   /** Where it counts. */
   transaction: TrackedTransaction | null;
@@ -26,6 +26,8 @@ export interface Meeting {
   arrived: number;
   /** True once they may go on. */
   over: boolean;
+  /** What is handled, in place of an event, once all have come. */
+  message: LogicalMessage | null;
 }
 
 /** A queue that one loop empties. */

@@ -69,6 +69,10 @@ export class TransactionQueue implements EventQueue {
     frontier.expect(transaction);
   }
 
+  offerMessage(): void {
+    // Whoever pulls has no handlers, and nobody asks the server for messages.
+  }
+
   commit(transaction: TrackedTransaction): void {
     this.#forgetOthers(transaction);
     // A part is only closed where an event of its transaction follows: the last one is never empty.

@@ -212,7 +212,7 @@ export interface Message {
   xid: number | null;
   /** False where it belongs to no transaction: it then comes without `Begin` and `Commit`. */
   transactional: boolean;
-  /** LSN of the message itself. */
+  /** LSN of the message itself: the end of its record, as `pg_logical_emit_message` returns it. */
   messageLsn: bigint;
   /** What the writer called it. */
   prefix: string;

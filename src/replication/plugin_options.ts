@@ -72,9 +72,9 @@ export function checkSupported(
   for (const { option, server } of needsOf(options)) {
     if (serverVersion >= server * 10_000) continue;
     throw new ReplicationError(
-      `${option} needs PostgreSQL ${server}, and the server is ` +
+      `${option} needs PostgreSQL ${server}, and the server is PostgreSQL ` +
         (parameters.get("server_version") ?? serverVersion),
-      { kind: "not-supported", hint: "Leave the option out, or use a later server." },
+      { kind: "not-supported", hint: "Do without it, or use a later server." },
     );
   }
 }
@@ -93,7 +93,8 @@ function needsOf(options: PgOutputOptions): Need[] {
     needs.push({ option: "twoPhase: true", server: 15, protocol: 3, sql: "two_phase 'on'" });
   }
   if (messages) {
-    needs.push({ option: "messages: true", server: 14, protocol: 1, sql: "messages 'on'" });
+    const option = "What pg_logical_emit_message writes (onMessage, messages: true)";
+    needs.push({ option, server: 14, protocol: 1, sql: "messages 'on'" });
   }
   if (origin === "none") {
     needs.push({ option: 'origin: "none"', server: 16, protocol: 1, sql: "origin 'none'" });

@@ -3,7 +3,7 @@
  * other files: the half of it is the documentation of what users call.
  */
 import { HandOver } from "../backfill/hand_over.ts";
-import type { AnyRow, ChangeEvent, EventOf } from "../change.ts";
+import type { AnyRow, ChangeEvent, EventOf, LogicalMessage } from "../change.ts";
 import { Delivery } from "../delivery/delivery.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
 import { Frontier } from "../delivery/frontier.ts";
@@ -23,7 +23,7 @@ import { Connector } from "../wire/connector.ts";
 import { attachSink, NoSink } from "./attached_sink.ts";
 import { Backfills } from "./backfills.ts";
 import { handlerRunning, notATable, nothingTo, notRunning, notWatched, stopped } from "./errors.ts";
-import { type BatchHandler, type EventHandler, Handlers } from "./handlers.ts";
+import { type BatchHandler, type EventHandler, Handlers, type MessageHandler } from "./handlers.ts";
 import {
   type Gap,
   type HandlerContext,
@@ -66,6 +66,7 @@ interface QueueHooks {
   frontier: Frontier;
   maxQueueBytes: number;
   onSettled: (event: ChangeEvent, skipped?: boolean) => void;
+  onMessageSettled: (message: LogicalMessage, skipped: boolean) => void;
   onProgress: () => void;
 }
 
@@ -211,6 +212,26 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     return this;
   }
 
+  /**
+   * Adds a handler of what programs write by `pg_logical_emit_message(transactional, prefix, content)`
+   * (PostgreSQL 14 and later): an outbox with no table. A message of a transaction comes in its place among
+   * that one's changes: all that was before it is handled before, whatever `concurrency` says, and what comes
+   * after it waits; one that belongs to no transaction comes between two of them. It is tried again, given up
+   * and confirmed as events are. Of one prefix several handlers are called one after the other; messages of
+   * other prefixes are left out.
+   *
+   * @param prefix exactly as it was written
+   * @throws {PgStreamError} `already-running`. On an older server `start()` rejects: `not-supported`.
+   */
+  onMessage(prefix: string, handler: MessageHandler): this {
+    this.#mustBeIdle("onMessage()");
+    if (typeof prefix !== "string" || typeof handler !== "function") {
+      throw nothingTo("call", 'stream.onMessage("outbox", (message, sink) => …)');
+    }
+    this.#handlers.addMessage(prefix, handler);
+    return this;
+  }
+
   /** Called whenever `status().state` changes. What the listener throws is logged. */
   onStateChange(listener: (state: StreamState, previous: StreamState) => unknown): this {
     this.#status.onStateChange(listener);
@@ -278,12 +299,14 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       await this.#run((hooks) => this.#delivery(hooks), signal, { catchUp: true });
     } catch (error) {
       if (!isInUse(error)) throw error;
-      return { events: 0, transactions: 0, lsn: this.status().handledLsn, busy: true };
+      const { handledLsn: lsn } = this.status();
+      return { events: 0, messages: 0, transactions: 0, lsn, busy: true };
     }
     this.#stop.signal.throwIfAborted();
-    const { events, transactions } = this.#status.totals;
+    const { events, messages, transactions } = this.#status.totals;
     return {
       events: events - before.events,
+      messages: messages - before.messages,
       transactions: transactions - before.transactions,
       lsn: this.status().handledLsn,
       busy: false,
@@ -293,7 +316,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   /**
    * Transactions in commit order, for a loop that says itself when one is handled. A large one comes in
    * parts. `break` closes the connection; what is not acknowledged by then comes again. What was handed
-   * out is the loop's own: it does not count for `maxQueueBytes`. Handlers and sinks have no part in it.
+   * out is the loop's own: it does not count for `maxQueueBytes`. Handlers and sinks have no part in it, and
+   * so there are no messages either: see `onMessage`.
    *
    * @example
    * ```ts
@@ -380,7 +404,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   async *#pull(signal: AbortSignal | undefined): AsyncGenerator<Transaction<T>, void> {
     this.#mustBeReady("changes()", { handlers: false });
     let queue: TransactionQueue | undefined;
-    const running = this.#run((hooks) => queue = new TransactionQueue(hooks), signal);
+    const running = this.#run((hooks) => queue = new TransactionQueue(hooks), signal, {
+      handlers: false,
+    });
     running.catch(() => {});
     try {
       for (let part = await queue!.next(); part !== null; part = await queue!.next()) {
@@ -397,7 +423,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   #run(
     makeQueue: (hooks: QueueHooks) => EventQueue,
     signal: AbortSignal | undefined,
-    { catchUp = false } = {},
+    { catchUp = false, handlers = true } = {},
   ): Promise<void> {
     const connector = this.#connect();
     // Since it ran last, another server may have taken over.
@@ -410,17 +436,20 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort);
     const frontier = new Frontier(INVALID_LSN);
+    const settled = (event: ChangeEvent | LogicalMessage, skipped = false) => {
+      this.#status.settled(event, skipped);
+      this.#source?.onSettled(event, skipped);
+    };
     const queue = makeQueue({
       frontier,
       maxQueueBytes: this.#options.maxQueueBytes,
-      onSettled: (event, skipped = false) => {
-        this.#status.settled(event, skipped);
-        this.#source?.onSettled(event, skipped);
-      },
+      onSettled: settled,
+      onMessageSettled: settled,
       onProgress: () => run.handled(),
     });
     const handOver = new HandOver(frontier);
-    const intake = new Intake(queue, frontier, handOver);
+    const prefixes = handlers ? this.#handlers.prefixes : new Set<string>();
+    const intake = new Intake(queue, frontier, handOver, { prefixes });
     const loadTypes = typeLoader(this.#options.parsers);
     const backfill = this.#backfills().make({
       loadTypes,
@@ -436,6 +465,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         open: this.#source?.open ?? Session.open,
         tables: [...this.#tables.values()],
         loadTypes,
+        messages: prefixes.size > 0,
         whenSlotInUse: catchUp ? "fail" : this.#options.whenSlotInUse,
         catchUp,
         own: this.#own,
@@ -476,9 +506,11 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   #delivery(hooks: QueueHooks): Delivery {
     const { concurrency, key, retry, onFailure } = this.#options;
+    const sink = this.#sinks.at(-1) ?? new NoSink();
     return new Delivery({
       ...hooks,
-      handlers: this.#handlers.bind(this.#sinks.at(-1) ?? new NoSink()),
+      handlers: this.#handlers.bind(sink),
+      messageHandlers: this.#handlers.bindMessages(sink),
       batch: this.#handlers.batch,
       lanes: new LanePlan(concurrency, key),
       retry,

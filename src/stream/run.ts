@@ -337,6 +337,7 @@ export class StreamRun {
       tables: this.#options.tables,
       temporary: this.#options.temporary,
       loadTypes: this.#options.loadTypes,
+      messages: this.#options.messages,
       maxQueueBytes: this.#options.maxQueueBytes,
       mostUnanswered: MOST_UNANSWERED * 2 ** this.#silences,
       catchUp: this.#options.catchUp,

@@ -17,6 +17,8 @@ export interface RunOptions {
   publicationName: string;
   tables: readonly WatchedTable[];
   temporary: boolean;
+  /** True where the server is asked for what `pg_logical_emit_message` wrote. */
+  messages: boolean;
   failover: boolean;
   /** The types of the run; null: values stay text. */
   loadTypes: (() => Promise<ValueTypes>) | null;

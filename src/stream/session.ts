@@ -5,7 +5,7 @@ import type { Frontier } from "../delivery/frontier.ts";
 import type { HandOut } from "../delivery/hand_out.ts";
 import type { ValueTypes } from "../delivery/row_values.ts";
 import { formatLsn, type Lsn } from "../lsn.ts";
-import { PgOutputDecoder } from "../pgoutput/mod.ts";
+import { PgOutputDecoder, type PgOutputMessage } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { ReplicationError } from "../replication/errors.ts";
 import { type Backend, walsenderDoing } from "../replication/liveness.ts";
@@ -47,6 +47,8 @@ export interface SessionOptions extends Pipeline {
   temporary: boolean;
   /** The types of the run; null: values stay text. */
   loadTypes: (() => Promise<ValueTypes>) | null;
+  /** True where the server is asked for what `pg_logical_emit_message` wrote. */
+  messages: boolean;
   /** What may wait, decoded and not. */
   maxQueueBytes: number;
   /** Status updates in a row that the server may leave without an answer before it is looked at. */
@@ -104,7 +106,7 @@ export class Session {
    * @throws {SlotError}, {PublicationError}, {ReplicationError}: what is not there, and what to run.
    */
   static async open(options: SessionOptions, signal: AbortSignal): Promise<Session> {
-    const { connector, slotName, publicationName } = options;
+    const { connector, slotName, publicationName, messages } = options;
     let start: StreamStart | undefined;
     // The stream calls back; before it is open, nobody is there to hear.
     const opened: { session?: Session } = {};
@@ -114,6 +116,7 @@ export class Session {
         slotName,
         publicationName,
         signal,
+        ...messages ? { messages } : {},
         prepare: async (connection, identity, backend) => {
           start = await readStart(connection, { ...options, logger: connector.logger }, signal);
           return await options.goOn(start, identity, backend, connection);
@@ -239,18 +242,18 @@ export class Session {
           const { signal } = this.#enough;
           intake.declare(decoded, await this.#relations.resolve(decoded, this.#xid, signal));
           this.#over.signal.throwIfAborted();
-        } else if (decoded.type === "begin" && reached(decoded.finalLsn, target())) {
+          continue;
+        }
+        const place = placeOf(decoded);
+        if (place !== null && reached(place, target())) {
           // Transactions come in the order of their commits: all before the target are here.
           this.#stream.noteReceived(target()!);
           intake.keepalive(target()!);
           return this.confirm();
-        } else {
-          if (decoded.type === "begin") {
-            this.#xid = decoded.xid;
-            await this.#waitAtGate(decoded.finalLsn);
-          }
-          intake.accept(decoded, end - start);
         }
+        if (decoded.type === "begin") this.#xid = decoded.xid;
+        if (place !== null) await this.#waitAtGate(place);
+        intake.accept(decoded, end - start);
         const room = queue.room();
         if (room !== null) await this.#waitFor(room);
       }
@@ -332,6 +335,19 @@ export class Session {
     await this.#stream.close();
     this.break(serverStopped("server-stopping", "The server is shutting down"));
   }
+}
+
+/**
+ * Where the record begins by which a transaction, or a message that belongs to none, takes its place; null for
+ * what is part of one. A message tells where its record ends: this is where it begins at the earliest.
+ */
+function placeOf(message: PgOutputMessage): Lsn | null {
+  if (message.type === "begin") return message.finalLsn;
+  if (message.type !== "message" || message.transactional) return null;
+  const { prefix, content, messageLsn } = message;
+  // UTF-8, in a record with a header, on pages that have some, too.
+  const bytes = BigInt(Math.ceil((prefix.length * 3 + content.length) * 1.1) + 256);
+  return messageLsn > bytes ? messageLsn - bytes : 0n;
 }
 
 function reached(position: Lsn, target: Lsn | null): boolean {

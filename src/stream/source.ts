@@ -1,5 +1,5 @@
 /** Where a run of a stream has its connections from: a server, or what takes a server's place. */
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import type { Logger } from "../logger.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Session, SessionOptions } from "./session.ts";
@@ -29,6 +29,6 @@ export interface Source {
   connector: (logger: Logger) => Connector;
   /** Instead of waiting before a handler is called again. */
   pause: (ms: number, signal: AbortSignal) => Promise<void>;
-  /** Called for each event that is done. @param skipped true where it was given up */
-  onSettled: (event: ChangeEvent, skipped: boolean) => void;
+  /** Called for each event and each message that is done. @param skipped true where it was given up */
+  onSettled: (event: ChangeEvent | LogicalMessage, skipped: boolean) => void;
 }

@@ -1,6 +1,6 @@
 /** What a stream tells of itself. LSNs are strings: a report survives `JSON.stringify`. */
 import type { BackfillStatus } from "../backfill/job.ts";
-import type { ChangeEvent } from "../change.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import type { Frontier } from "../delivery/frontier.ts";
 import type { Logger } from "../logger.ts";
 import { formatLsn } from "../lsn.ts";
@@ -34,13 +34,15 @@ export interface StreamStatus {
   lagSeconds: number;
   /** What waits for the handler or is in its hands, in bytes of memory: what `maxQueueBytes` bounds. */
   queueBytes: number;
-  /** Transactions with events that were handled. */
+  /** Transactions with events or messages that were handled; a message that belongs to none counts as one. */
   transactions: number;
+  /** Messages that were handled by `onMessage`. */
+  messages: number;
   /** Events that were handled. */
   events: Record<"insert" | "update" | "delete" | "truncate", number>;
   /** How often a handler was called again for the same events. */
   retries: number;
-  /** Events that were given up. */
+  /** Events and messages that were given up. */
   skipped: number;
   /** How often the connection was remade. */
   reconnects: number;
@@ -54,7 +56,9 @@ export interface StreamStatus {
 export interface CatchUpReport {
   /** Events that were handled. */
   events: number;
-  /** Transactions with events that were handled. */
+  /** Messages that were handled. */
+  messages: number;
+  /** Transactions with events or messages that were handled; a message that belongs to none counts as one. */
   transactions: number;
   /** The position up to which everything was handled. */
   lsn: string;
@@ -96,6 +100,7 @@ export class StatusBoard {
     lagSeconds: 0,
     queueBytes: 0,
     transactions: 0,
+    messages: 0,
     events: { insert: 0, update: 0, delete: 0, truncate: 0 },
     retries: 0,
     skipped: 0,
@@ -111,9 +116,10 @@ export class StatusBoard {
   }
 
   /** Handled in all runs. */
-  get totals(): { events: number; transactions: number } {
-    const { events, transactions } = this.read();
-    return { events: Object.values(events).reduce((sum, count) => sum + count, 0), transactions };
+  get totals(): { events: number; messages: number; transactions: number } {
+    const { events, messages, transactions } = this.read();
+    const all = Object.values(events).reduce((sum, count) => sum + count, 0);
+    return { events: all, messages, transactions };
   }
 
   /** Called at each change of state. */
@@ -142,9 +148,10 @@ export class StatusBoard {
     tell(this.#listeners, "onStateChange", this.#logger, state, previous);
   }
 
-  /** An event is done. */
-  settled(event: ChangeEvent, skipped: boolean): void {
+  /** An event or a message is done. */
+  settled(event: ChangeEvent | LogicalMessage, skipped: boolean): void {
     if (skipped) this.#status.skipped++;
+    else if (event.operation === "message") this.#status.messages++;
     else this.#status.events[event.operation]++;
   }
 

@@ -1,9 +1,9 @@
 /** A change as a server would tell it, before it has a place in the WAL. */
-import type { ChangeEvent } from "../change.ts";
-import { type ChangeMessage, EventBuilder } from "../delivery/event_builder.ts";
+import type { ChangeEvent, LogicalMessage } from "../change.ts";
+import { type ChangeMessage, EventBuilder, loneMessage } from "../delivery/event_builder.ts";
 import type { Lsn } from "../lsn.ts";
 import { newEmptyRow } from "../pgoutput/tables.ts";
-import type { Begin, Commit, Relation, Row } from "../pgoutput/mod.ts";
+import type { Begin, Commit, Message, Relation, Row } from "../pgoutput/mod.ts";
 import { POSTGRES_EPOCH_MS } from "../replication/messages.ts";
 import type { TableName } from "../table_name.ts";
 
@@ -22,6 +22,9 @@ export interface Change {
   /** What the message would be on the wire, roughly. */
   wireBytes: number;
 }
+
+/** What a test says of a message. */
+export type Written = Pick<Message, "prefix" | "content" | "transactional">;
 
 /** A table's columns, from one ALTER TABLE to the next. */
 export interface Shape {
@@ -97,6 +100,28 @@ export function buildEvent(
   const [event] = events;
   if (!change.backfill) return event!;
   return { ...event, ordinal: -1, xid: 0, backfill: true } as ChangeEvent;
+}
+
+/** The message as the server sends it, at a place. Its bytes are new each time, as those of rows are. */
+export function messageAt({ prefix, content, transactional }: Written, place: Place): Message {
+  const messageLsn = transactional ? place.begin.finalLsn : place.commit.endLsn;
+  return {
+    type: "message",
+    xid: null,
+    prefix,
+    content: content.slice(),
+    transactional,
+    messageLsn,
+  };
+}
+
+/** What the stream would make of the message, as the only one of a transaction where it belongs to one. */
+export function buildMessage(written: Written, place: Place): LogicalMessage {
+  const message = messageAt(written, place);
+  if (!written.transactional) return loneMessage(message);
+  const builder = new EventBuilder();
+  builder.begin(place.begin);
+  return builder.message(message);
 }
 
 /** A row as the decoder makes them, with its columns in the order of the table. */

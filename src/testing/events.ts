@@ -3,13 +3,14 @@ import type {
   ChangeEvent,
   DeleteEvent,
   InsertEvent,
+  LogicalMessage,
   TruncateEvent,
   UpdateEvent,
 } from "../change.ts";
 import { PgStreamError } from "../errors.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { parseWatchedName } from "../replication/tables.ts";
-import { buildEvent, type Change, placeOf, rowOf } from "./change.ts";
+import { buildEvent, buildMessage, type Change, placeOf, rowOf, type Written } from "./change.ts";
 
 /** A column's value: its text as Postgres prints it, or what has only one. */
 export type ColumnValue = string | number | bigint | boolean | null;
@@ -46,7 +47,14 @@ export interface UpdateOptions extends ChangeOptions {
   unchanged?: readonly string[];
 }
 
+/** What may be said of a message. */
+export interface MessageOptions {
+  /** False: it belongs to no transaction, and is given alone. Default: true. */
+  transactional?: boolean;
+}
+
 const changes = new WeakMap<ChangeEvent, Change>();
+const messages = new WeakMap<LogicalMessage, Written>();
 let made = 0;
 
 /**
@@ -196,6 +204,39 @@ export function truncate<N extends string>(
       cascade: false,
       restartIdentity: false,
     }),
+  });
+}
+
+/**
+ * A program wrote a message by `pg_logical_emit_message`, for a handler of `onMessage`.
+ *
+ * @param content text, or bytes
+ *
+ * @example
+ * ```ts
+ * message("outbox", JSON.stringify({ order: 7 }));
+ * message("heartbeat", "", { transactional: false });
+ * ```
+ */
+export function message(
+  prefix: string,
+  content: string | Uint8Array,
+  { transactional = true }: MessageOptions = {},
+): LogicalMessage {
+  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content.slice();
+  const written: Written = { prefix, content: bytes, transactional };
+  const message = buildMessage(written, placeOf(++made));
+  messages.set(message, written);
+  return message;
+}
+
+/** What a message was made of. @throws {PgStreamError} of kind `invalid-change` for one of another making. */
+export function writtenOf(message: LogicalMessage): Written {
+  const written = messages.get(message);
+  if (written !== undefined) return written;
+  throw new PgStreamError("This is not a message of message()", {
+    kind: "invalid-change",
+    hint: "Pass what it returns as it is: it is given a place by the server.",
   });
 }
 

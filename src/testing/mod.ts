@@ -48,6 +48,8 @@ export {
   type ColumnValue,
   insert,
   type InsertOptions,
+  message,
+  type MessageOptions,
   remove,
   type RowOf,
   type TextOf,

@@ -1,11 +1,11 @@
 /** The server of a stream that has none. */
-import type { AnyRow, ChangeEvent, EventOf } from "../change.ts";
+import type { AnyRow, ChangeEvent, EventOf, LogicalMessage } from "../change.ts";
 import { DeliveryError, HandlerError } from "../delivery/errors.ts";
 import { PgStreamError } from "../errors.ts";
 import { formatLsn } from "../lsn.ts";
 import { type PgStream, readFrom } from "../stream/pg_stream.ts";
 import { Connector } from "../wire/connector.ts";
-import { changeOf } from "./events.ts";
+import { changeOf, writtenOf } from "./events.ts";
 import { TestSession } from "./test_session.ts";
 import { Wal } from "./wal.ts";
 
@@ -18,6 +18,10 @@ export interface FeedReport<T extends object = Record<string, AnyRow>> {
   handled: EventOf<T>[];
   /** Those that `onFailure` gave up. */
   skipped: EventOf<T>[];
+  /** Messages that were handled. */
+  messages: LogicalMessage[];
+  /** Messages that `onFailure` gave up. */
+  skippedMessages: LogicalMessage[];
   /** How often a handler was called again for the same events. */
   retries: number;
   /** How long the stream would have waited before it did, in milliseconds. */
@@ -64,6 +68,8 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
   readonly #wal = new Wal();
   #handled: ChangeEvent[] = [];
   #skipped: ChangeEvent[] = [];
+  #messages: LogicalMessage[] = [];
+  #skippedMessages: LogicalMessage[] = [];
   #waitedMs = 0;
 
   /**
@@ -82,7 +88,11 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
         return Promise.resolve();
       },
       onSettled: (event, skipped) => {
-        (skipped ? this.#skipped : this.#handled).push(event);
+        if (event.operation === "message") {
+          (skipped ? this.#skippedMessages : this.#messages).push(event);
+        } else {
+          (skipped ? this.#skipped : this.#handled).push(event);
+        }
       },
     });
   }
@@ -98,14 +108,18 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
   }
 
   /**
-   * Commits a transaction of these changes. Rows of a backfill stand in none: they are given alone, and read
-   * between two transactions.
+   * Commits a transaction of these changes, and messages. Rows of a backfill stand in none: they are given
+   * alone, and read between two transactions; so is a message with `transactional: false`.
    *
    * @returns the end of it: where `confirmedLsn` is once all of it, and all before it, is handled
    * @throws {PgStreamError} of kind `invalid-change` for what no server tells.
    */
-  commit(...events: readonly EventOf<T>[]): string {
-    this.#wal.write(events.map((event) => changeOf(event as ChangeEvent)));
+  commit(...events: readonly (EventOf<T> | LogicalMessage)[]): string {
+    this.#wal.write(
+      (events as readonly (ChangeEvent | LogicalMessage)[]).map((event) =>
+        event.operation === "message" ? writtenOf(event) : changeOf(event)
+      ),
+    );
     return this.walLsn;
   }
 
@@ -118,12 +132,14 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
    * handler threw; `not-watched`; as `commit()`.
    */
   feed(
-    events: readonly EventOf<T>[] | readonly (readonly EventOf<T>[])[],
+    events:
+      | readonly (EventOf<T> | LogicalMessage)[]
+      | readonly (readonly (EventOf<T> | LogicalMessage)[])[],
     options: FeedOptions = {},
   ): Promise<FeedReport<T>> {
     const lists = events.some(Array.isArray)
-      ? events as readonly (readonly EventOf<T>[])[]
-      : [events as readonly EventOf<T>[]];
+      ? events as readonly (readonly (EventOf<T> | LogicalMessage)[])[]
+      : [events as readonly (EventOf<T> | LogicalMessage)[]];
     for (const transaction of lists) if (transaction.length > 0) this.commit(...transaction);
     return this.#catchUp(options);
   }
@@ -143,6 +159,8 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
     const { retries } = this.#stream.status();
     this.#handled = [];
     this.#skipped = [];
+    this.#messages = [];
+    this.#skippedMessages = [];
     this.#waitedMs = 0;
     let failure: HandlerError | DeliveryError | null = null;
     try {
@@ -155,6 +173,8 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
     return {
       handled: this.#handled as EventOf<T>[],
       skipped: this.#skipped as EventOf<T>[],
+      messages: this.#messages,
+      skippedMessages: this.#skippedMessages,
       retries: this.#stream.status().retries - retries,
       waitedMs: this.#waitedMs,
       failure,

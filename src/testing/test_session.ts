@@ -7,7 +7,7 @@ import type { CatalogTable } from "../replication/tables.ts";
 import { formatTableName } from "../table_name.ts";
 import type { SessionOptions } from "../stream/session.ts";
 import type { OpenSession } from "../stream/source.ts";
-import { buildEvent, type Shape } from "./change.ts";
+import { buildEvent, messageAt, type Shape } from "./change.ts";
 import type { Entry, Wal } from "./wal.ts";
 
 /** What tells this server from others. */
@@ -96,13 +96,25 @@ export class TestSession implements OpenSession {
     return Promise.resolve();
   }
 
-  async #transaction({ begin, commit, changes }: Entry, signal: AbortSignal): Promise<void> {
-    const { intake, queue } = this.#options;
+  async #transaction(entry: Entry, signal: AbortSignal): Promise<void> {
+    const { intake, queue, messages } = this.#options;
+    const { begin, commit, lone } = entry;
+    if (lone !== null) {
+      if (messages) intake.accept(messageAt(lone, entry), lone.content.length);
+      this.#receivedLsn = commit.endLsn;
+      return intake.keepalive(commit.endLsn);
+    }
     intake.accept(begin, 0);
-    for (const { change, shape } of changes) {
+    for (const item of entry.changes) {
       const room = queue.room();
       if (room !== null) await room;
       if (signal.aborted) return;
+      if ("written" in item) {
+        const { written } = item;
+        if (messages) intake.accept(messageAt(written, entry), written.content.length);
+        continue;
+      }
+      const { change, shape } = item;
       this.#mustBeWatched(shape);
       intake.declare(shape.relation, shape);
       intake.accept(change.message(shape.relation), change.wireBytes);
@@ -115,7 +127,9 @@ export class TestSession implements OpenSession {
   async #rows(entry: Entry): Promise<void> {
     const { intake, queue } = this.#options;
     entry.rows = new TrackedTransaction(null);
-    for (const { change, shape } of entry.changes) {
+    for (const item of entry.changes) {
+      if ("written" in item) continue;
+      const { change, shape } = item;
       this.#mustBeWatched(shape);
       const { name, primaryKey, relation } = shape;
       const offer = intake.beside({ name, primaryKey, keyed: primaryKey.length > 0 });

@@ -3,17 +3,16 @@ import type { TrackedTransaction } from "../delivery/frontier.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Lsn } from "../lsn.ts";
 import { formatTableName } from "../table_name.ts";
-import { type Change, type Place, placeOf, type Shape, shapeOf } from "./change.ts";
+import { type Change, type Place, placeOf, type Shape, shapeOf, type Written } from "./change.ts";
 
-/** A change, and the shape that its table had at the time. */
-export interface LoggedChange {
-  change: Change;
-  shape: Shape;
-}
+/** A change, and the shape that its table had at the time; or a message. */
+export type Logged = { change: Change; shape: Shape } | { written: Written };
 
-/** A transaction, or rows that a backfill reads between two of them. */
+/** A transaction, or what comes between two of them: rows that a backfill reads, or a message of none. */
 export interface Entry extends Place {
-  changes: LoggedChange[];
+  changes: Logged[];
+  /** Null: a transaction. */
+  lone: Written | null;
   backfill: boolean;
   /** Counts the rows of a backfill that are handled; null before they were handed out. */
   rows: TrackedTransaction | null;
@@ -44,23 +43,32 @@ export class Wal {
   }
 
   /**
-   * Writes a transaction, or what a backfill reads now.
+   * Writes a transaction, what a backfill reads now, or a message that belongs to no transaction.
    *
    * @throws {PgStreamError} of kind `invalid-change`; nothing is written then.
    */
-  write(changes: readonly Change[]): void {
-    const backfill = changes.some((change) => change.backfill);
-    if (backfill && !changes.every((change) => change.backfill)) {
+  write(items: readonly (Change | Written)[]): void {
+    const lone = items.find(isLone) ?? null;
+    if (lone !== null && items.length > 1) {
+      throw new PgStreamError("A message that belongs to no transaction stands in one", {
+        kind: "invalid-change",
+        hint: "It comes between two transactions: commit it by a call of its own.",
+      });
+    }
+    const backfill = items.some(isRead);
+    if (backfill && !items.every(isRead)) {
       throw new PgStreamError("Rows of a backfill and changes stand in one transaction", {
         kind: "invalid-change",
         hint: "A backfill reads between two transactions: commit them by a call of their own.",
       });
     }
     const shapes = new Map(this.#shapes);
-    const logged = changes.map((change) => ({ change, shape: shapeIn(shapes, change) }));
+    const changes = items.map((item): Logged =>
+      "prefix" in item ? { written: item } : { change: item, shape: shapeIn(shapes, item) }
+    );
     for (const [table, shape] of shapes) this.#shapes.set(table, shape);
     if (!backfill) this.#transactions++;
-    this.entries.push({ ...placeOf(this.#transactions), changes: logged, backfill, rows: null });
+    this.entries.push({ ...placeOf(this.#transactions), changes, lone, backfill, rows: null });
     this.#grown.resolve();
     this.#grown = Promise.withResolvers();
   }
@@ -85,6 +93,14 @@ export class Wal {
     }
     return null;
   }
+}
+
+function isLone(item: Change | Written): item is Written {
+  return "prefix" in item && !item.transactional;
+}
+
+function isRead(item: Change | Written): boolean {
+  return "backfill" in item && item.backfill;
 }
 
 /**

@@ -39,7 +39,7 @@ describe("catchUp()", () => {
     const before = await currentLsn(db);
     const { lsn, ...counts } = await catchUp(stream);
     assertEquals(keys, texts(1, 10));
-    assertEquals(counts, { events: 10, transactions: 3, busy: false });
+    assertEquals(counts, { events: 10, messages: 0, transactions: 3, busy: false });
     assertGreaterOrEqual(parseLsn(lsn), before);
     assertGreaterOrEqual(await table.confirmedLsn(), before);
     assertEquals(await table.walsenderPid(), null);

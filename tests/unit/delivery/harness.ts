@@ -3,6 +3,7 @@ import type {
   ChangeEvent,
   DeleteEvent,
   InsertEvent,
+  LogicalMessage,
   TruncateEvent,
   UpdateEvent,
 } from "../../../src/change.ts";
@@ -74,6 +75,23 @@ export function truncateOf(fields: Partial<TruncateEvent> = {}): TruncateEvent {
   };
 }
 
+export function messageOf(
+  prefix: string,
+  fields: Partial<LogicalMessage> = {},
+): LogicalMessage {
+  return {
+    operation: "message",
+    prefix,
+    content: new Uint8Array(),
+    transactional: true,
+    lsn: "0/1A3F28",
+    ordinal: 0,
+    commitTime: new Date(0),
+    xid: 700,
+    ...fields,
+  };
+}
+
 export function single(call: Handle): Handler {
   return { batch: false, call };
 }
@@ -118,6 +136,14 @@ export class Harness {
   offerEvent(event: ChangeEvent, { bytes = 100, table = DOCUMENTS } = {}): this {
     const transaction = this.frontier.begin();
     this.delivery.offer(event, bytes, transaction, table);
+    this.frontier.commit(transaction, BigInt(++this.#offered));
+    return this;
+  }
+
+  /** A transaction of its own, as an event is. */
+  offerMessage(message: LogicalMessage, bytes = 100): this {
+    const transaction = this.frontier.begin();
+    this.delivery.offerMessage(message, bytes, transaction);
     this.frontier.commit(transaction, BigInt(++this.#offered));
     return this;
   }

@@ -6,7 +6,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import { describe, test } from "node:test";
-import type { ChangeEvent } from "../../../src/change.ts";
+import type { ChangeEvent, LogicalMessage } from "../../../src/change.ts";
 import { DeliveryError } from "../../../src/delivery/errors.ts";
 import type { EventTable } from "../../../src/delivery/event_builder.ts";
 import type { EventQueue } from "../../../src/delivery/event_queue.ts";
@@ -17,6 +17,7 @@ import type {
   Commit,
   Delete,
   Insert,
+  Message,
   PgOutputMessage,
   Relation,
   ReplicaIdentity,
@@ -82,17 +83,39 @@ class Recorder implements Partial<EventQueue> {
     this.log.push(`commit ${transaction.endLsn}`);
   }
 
+  offerMessage(message: LogicalMessage, bytes: number, transaction: TrackedTransaction) {
+    const { prefix, lsn, ordinal, transactional } = message;
+    this.log.push(`${prefix}${transactional ? "" : "!"} ${lsn}/${ordinal}`);
+    this.bytes.push(bytes);
+    this.transactions.push(transaction);
+    this.frontier.expect(transaction);
+  }
+
   barrier(): void {
     this.log.push("barrier");
   }
 }
 
-function setUp(): { intake: Intake; frontier: Frontier; queue: Recorder; log: string[] } {
+function setUp(
+  ...prefixes: string[]
+): { intake: Intake; frontier: Frontier; queue: Recorder; log: string[] } {
   const frontier = new Frontier(0n);
   const queue = new Recorder(frontier);
-  const intake = new Intake(queue as unknown as EventQueue, frontier);
+  const asked = { prefixes: new Set(prefixes) };
+  const intake = new Intake(queue as unknown as EventQueue, frontier, null, asked);
   connect(intake);
   return { intake, frontier, queue, log: queue.log };
+}
+
+function message(prefix: string, messageLsn = 1n, transactional = true): Message {
+  return {
+    type: "message",
+    xid: null,
+    prefix,
+    messageLsn,
+    transactional,
+    content: new Uint8Array(3),
+  };
 }
 
 function connect(intake: Intake): void {
@@ -169,26 +192,47 @@ describe("a transaction", () => {
       { type: "type", xid: null, oid: 9, schema: "public", name: "mood" },
       begin(0x10n),
       { type: "origin", originLsn: 1n, name: "elsewhere" },
-      {
-        type: "message",
-        xid: null,
-        transactional: true,
-        messageLsn: 1n,
-        prefix: "p",
-        content: new Uint8Array(),
-      },
       insert("a"),
       commit(0x10n),
-      {
-        type: "message",
-        xid: null,
-        transactional: false,
-        messageLsn: 1n,
-        prefix: "p",
-        content: new Uint8Array(),
-      },
     );
     assertEquals(log, ["a 0/10/0", "commit 24"]);
+  });
+
+  test("has messages in their place, and counts those that nobody asked for", () => {
+    const { intake, frontier, queue, log } = setUp("outbox", "mail");
+    accept(
+      intake,
+      begin(0x10n),
+      message("outbox"),
+      insert("a"),
+      message("Outbox"),
+      message("mail"),
+      insert("b"),
+      commit(0x10n),
+    );
+    assertEquals(log, [
+      "outbox 0/10/0",
+      "a 0/10/1",
+      "mail 0/10/3",
+      "b 0/10/4",
+      "commit 24",
+    ]);
+    assertEquals(queue.bytes[0], SIZE);
+    for (const transaction of queue.transactions.slice(1)) frontier.handled(transaction);
+    assertEquals(frontier.confirmed, 0n, "a message is not handled yet");
+    frontier.handled(queue.transactions[0]!);
+    assertEquals(frontier.confirmed, 0x18n);
+  });
+
+  test("that comes again, its messages too, is left out up to the last that was queued (44)", () => {
+    const { intake, log } = setUp("outbox");
+    accept(intake, begin(0x10n), insert("a"), message("outbox"), message("others"));
+    connect(intake);
+    accept(intake, begin(0x10n), insert("a"), message("outbox"), message("others"));
+    accept(intake, message("outbox"), insert("b"), commit(0x10n));
+    connect(intake);
+    accept(intake, begin(0x10n), insert("a"), message("outbox"), commit(0x10n));
+    assertEquals(log, ["a 0/10/0", "outbox 0/10/1", "outbox 0/10/3", "b 0/10/4", "commit 24"]);
   });
 
   test("that does not hold together is an error, not a guess", () => {
@@ -407,5 +451,59 @@ describe("a table's shape", () => {
     assertEquals(keyedOf(relationOf("id* body*", "full"), ["id"]), true);
     assertEquals(keyedOf(relationOf("id* body*", "full"), []), false);
     assertEquals(keyedOf(relationOf("id body*", "index"), ["id"]), false);
+  });
+});
+
+describe("a message that belongs to no transaction", () => {
+  test("is confirmed where it ends, once it and all before it are handled", () => {
+    const { intake, frontier, queue, log } = setUp("beat");
+    accept(intake, begin(0x10n), insert("a"), commit(0x10n), message("beat", 0x20n, false));
+    assertEquals(log, ["a 0/10/0", "commit 24", "beat! 0/20/0", "commit 32"]);
+    frontier.handled(queue.transactions[1]!);
+    assertEquals(frontier.confirmed, 0n);
+    frontier.handled(queue.transactions[0]!);
+    assertEquals(frontier.confirmed, 0x20n);
+  });
+
+  test("may end where the commit record of the next transaction begins: both come, and come once", () => {
+    const { intake, log } = setUp("beat");
+    for (let connection = 0; connection < 2; connection++) {
+      connect(intake);
+      accept(intake, message("beat", 0x20n, false), begin(0x20n), insert("a"), commit(0x20n));
+    }
+    assertEquals(log, ["beat! 0/20/0", "commit 32", "a 0/20/0", "commit 40"]);
+  });
+
+  test("of a prefix that nobody asked for moves the position on", () => {
+    const { intake, frontier, log } = setUp("beat");
+    accept(intake, message("others", 0x20n, false));
+    assertEquals([frontier.confirmed, log], [0x20n, ["commit 32"]]);
+  });
+
+  test("is left out where it comes again, as are transactions before it (44)", () => {
+    const { intake, log } = setUp("beat");
+    accept(intake, begin(0x10n), insert("a"), commit(0x10n), message("beat", 0x20n, false));
+    connect(intake);
+    accept(intake, begin(0x10n), insert("a"), commit(0x10n), message("beat", 0x20n, false));
+    accept(intake, message("beat", 0x30n, false), begin(0x40n), insert("b"));
+    connect(intake);
+    accept(intake, message("beat", 0x30n, false), begin(0x40n), insert("b"), commit(0x40n));
+    assertEquals(log, [
+      "a 0/10/0",
+      "commit 24",
+      "beat! 0/20/0",
+      "commit 32",
+      "beat! 0/30/0",
+      "commit 48",
+      "b 0/40/0",
+      "commit 72",
+    ]);
+  });
+
+  test("is an error inside of one, and one that belongs to a transaction outside of it", () => {
+    const { intake } = setUp("beat");
+    assertThrows(() => accept(intake, message("beat")), DeliveryError, "outside");
+    accept(intake, begin(0x10n));
+    assertThrows(() => accept(intake, message("beat", 1n, false)), DeliveryError, "inside");
   });
 });

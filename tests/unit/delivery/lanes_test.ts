@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertGreater, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
-import type { ChangeEvent } from "../../../src/change.ts";
+import type { ChangeEvent, LogicalMessage } from "../../../src/change.ts";
 import { Delivery } from "../../../src/delivery/delivery.ts";
 import { DeliveryError } from "../../../src/delivery/errors.ts";
 import type { EventTable } from "../../../src/delivery/event_builder.ts";
@@ -17,6 +17,7 @@ import {
   Harness,
   insertOf,
   inTime,
+  messageOf,
   ONCE,
   single,
   truncateOf,
@@ -34,6 +35,8 @@ const LOGS: EventTable = {
 interface History {
   seed: number;
   lanes: number;
+  /** Messages between the events. */
+  messages?: boolean;
   /** Several keys an event, by a function of the user's. */
   ownKeys?: boolean;
   /** Handlers of single events, and of batches, in this order. */
@@ -94,6 +97,11 @@ class World {
         if (skipped) this.skipped++;
         this.#watch(() => this.#model.settle(event, skipped, this.#handlers));
       },
+      messageHandlers: new Map([["outbox", [(message) => this.#handle(0, [message])]]]),
+      onMessageSettled: (message, skipped) => {
+        if (skipped) this.skipped++;
+        this.#watch(() => this.#model.settle(message, skipped, 1));
+      },
       onProgress: () => this.#watch(() => this.#checkFrontier()),
       random: this.#random,
     });
@@ -142,6 +150,13 @@ class World {
         this.#delivery.barrier();
         if (!oneLane) this.#model.barrier();
       }
+      if (this.#history.messages && this.#random() < 0.15) {
+        const message = messageOf("outbox", { ordinal: this.#model.count });
+        this.#model.offer(message, null);
+        this.#delivery.offerMessage(message, this.#below(400), tracked);
+        await this.#delivery.room();
+        continue;
+      }
       const { event, table, keys } = this.#makeEvent();
       // Strict commit order needs no waiting: a batch may go on over a TRUNCATE.
       this.#model.offer(event, oneLane ? ["the only lane"] : keys);
@@ -184,7 +199,7 @@ class World {
     return { event, table: DOCUMENTS, keys: [key] };
   }
 
-  #handle(handler: number, events: readonly ChangeEvent[]): unknown {
+  #handle(handler: number, events: readonly (ChangeEvent | LogicalMessage)[]): unknown {
     let ended = (_ok: boolean) => {};
     this.#watch(() => ended = this.#model.called(handler, events));
     this.calls++;
@@ -204,7 +219,7 @@ class World {
     })();
   }
 
-  #fails(events: readonly ChangeEvent[]): boolean {
+  #fails(events: readonly (ChangeEvent | LogicalMessage)[]): boolean {
     const { faults } = this.#history;
     if (faults === undefined) return false;
     return this.#random() < faults || events.some(({ ordinal }) => ordinal % 17 === 3);
@@ -294,6 +309,20 @@ describe("the same where handlers fail, at times for good", () => {
   test("with keys of one's own (33)", async () => {
     await play(80, { handlers: ["batch"], ownKeys: true, faults: 0.1 });
   });
+});
+
+describe("a message is handled alone, behind all that was before it and before all that comes after it:", () => {
+  for (const handlers of [["single"], ["batch"], ["single", "batch"]] as const) {
+    test(`beside ${handlers.join(" and ")}`, async () => {
+      const { atOnce } = await play(60, { handlers: [...handlers], messages: true });
+      assertGreater(atOnce, 1, "events are still handled side by side");
+      const faults = { handlers: [...handlers], messages: true, faults: 0.1 };
+      const { skipped } = await play(40, faults);
+      assertGreater(skipped, 40);
+      await play(30, { ...faults, stops: true });
+      if (handlers.length === 1) await play(30, { ...faults, holds: true });
+    });
+  }
 });
 
 test("100,000 events with 5% faults in 8 lanes: no key goes back, and each event is handled once (33)", async () => {

@@ -12,7 +12,7 @@ export type Arrival =
 /** A change in the log; the LSN is that of its record, which no client is to go by. */
 interface LoggedChange {
   rowLsn: bigint;
-  /** Of the relations that it is about, in order: all but TRUNCATE have one. */
+  /** Of the relations that it is about, in order: all but TRUNCATE have one; a message's prefix. */
   tables: readonly string[];
   make: (relations: Relation[]) => PgOutputMessage;
 }
@@ -23,6 +23,8 @@ export interface LoggedTransaction {
   changes: LoggedChange[];
   commitLsn: bigint;
   endLsn: bigint;
+  /** True for a message that belongs to no transaction, which stands for one of its own. */
+  lone?: boolean;
 }
 
 /** Watched, but for `noise`. `logs` has no primary key. */
@@ -34,6 +36,9 @@ export interface ExpectedEvent {
   name: string;
   transaction: LoggedTransaction;
 }
+
+/** A table that is not watched, a prefix that nobody handles. */
+const NOT_HANDED_OUT: ReadonlySet<string> = new Set(["noise", "others"]);
 
 const OIDS: Record<string, number> = { documents: 1, logs: 2, noise: 3 };
 
@@ -53,10 +58,23 @@ export class ModelServer {
     return this.#position;
   }
 
-  /** Transactions of several sessions at once: their records interleave, and some are rolled back. */
-  write(count: number): this {
+  /**
+   * Transactions of several sessions at once: their records interleave, and some are rolled back.
+   *
+   * @param messages true: and messages, in them and beside them, of a prefix that is handled and of another
+   */
+  write(count: number, messages = false): this {
     const open: LoggedTransaction[] = [];
     for (let begun = 0; begun < count || open.length > 0;) {
+      if (messages && this.#random() < 0.1) {
+        const commitLsn = this.#record(20);
+        const endLsn = this.#position;
+        const changes = [this.#messageAt(endLsn, false)];
+        this.transactions.push({ xid: 0, changes, lone: true, commitLsn, endLsn });
+      }
+      if (messages && open.length > 0 && this.#random() < 0.15) {
+        open[this.#below(open.length)]!.changes.push(this.#messageAt(this.#record(20), true));
+      }
       const choice = this.#random();
       if (begun < count && open.length < 3 && choice < 0.3) {
         open.push({ xid: 700 + begun++, changes: [], commitLsn: 0n, endLsn: 0n });
@@ -79,8 +97,9 @@ export class ModelServer {
       let ordinal = 0;
       return transaction.changes.flatMap(({ tables }) =>
         tables.flatMap((table) => {
-          const name = `${transaction.commitLsn}/${ordinal++}`;
-          return table === "noise" ? [] : [{ name, transaction }];
+          const { lone, commitLsn, endLsn } = transaction;
+          const name = lone ? `message ${endLsn}` : `${commitLsn}/${ordinal++}`;
+          return NOT_HANDED_OUT.has(table) ? [] : [{ name, transaction }];
         })
       );
     });
@@ -92,17 +111,23 @@ export class ModelServer {
     let sent = confirmed - BigInt(this.#below(200));
     const keepalive = (): Arrival => ({ type: "keepalive", walEnd: sent });
     yield keepalive();
-    for (const { xid, changes, commitLsn, endLsn } of this.transactions) {
+    for (const { xid, changes, commitLsn, endLsn, lone } of this.transactions) {
       // What a transaction needs to come again is that its commit record begins at the position, or later.
       if (commitLsn < confirmed) continue;
       if (this.#random() < 0.3) {
         sent = commitLsn;
         yield keepalive();
       }
+      if (lone) {
+        yield message(changes[0]!.make([]));
+        sent = endLsn;
+        continue;
+      }
       yield message({ type: "begin", finalLsn: commitLsn, commitTimeUs: BigInt(xid), xid });
       for (const { tables, make } of changes) {
         for (const table of tables) {
           // Now and then once more, as after a DDL that has changed nothing.
+          if (OIDS[table] === undefined) continue;
           if (announced.has(table) && this.#random() > 0.02) continue;
           announced.set(table, relationOf(table as Table));
           yield message(announced.get(table)!);
@@ -123,6 +148,21 @@ export class ModelServer {
     }
     sent = this.#position;
     yield keepalive();
+  }
+
+  /** @param rowLsn the end of its record */
+  #messageAt(rowLsn: bigint, transactional: boolean): LoggedChange {
+    const prefix = this.#random() < 0.6 ? "outbox" : "others";
+    const content = new Uint8Array();
+    const make = (): PgOutputMessage => ({
+      type: "message",
+      xid: null,
+      prefix,
+      content,
+      transactional,
+      messageLsn: rowLsn,
+    });
+    return { rowLsn, tables: [prefix], make };
   }
 
   #change(transaction: LoggedTransaction): void {

@@ -3,11 +3,14 @@
  * far that is confirmed. Knows nothing of lanes, nor of how keys are spread over them.
  */
 import { assert, assertEquals } from "@std/assert";
-import type { ChangeEvent } from "../../../src/change.ts";
+import type { ChangeEvent, LogicalMessage } from "../../../src/change.ts";
+
+/** What is ordered. */
+type Ordered = ChangeEvent | LogicalMessage;
 
 /** An event that was offered. */
 interface Offered {
-  event: ChangeEvent;
+  event: Ordered;
   /** What it shares with others it has to keep its order with; null: everything. */
   keys: ReadonlySet<string> | null;
   /** Its transaction's place in the line. */
@@ -57,7 +60,7 @@ export class OrderModel {
   }
 
   /** @param keys null: it waits for all before it, and all behind it wait. Its ordinal names the event. */
-  offer(event: ChangeEvent, keys: readonly string[] | null): void {
+  offer(event: Ordered, keys: readonly string[] | null): void {
     this.#byOrdinal.set(event.ordinal, this.#offered.length);
     const transaction = this.#line.length - 1;
     this.#line[transaction]!.open++;
@@ -89,7 +92,7 @@ export class OrderModel {
   }
 
   /** A handler is called. @returns what to call when it ended. */
-  called(handler: number, events: readonly ChangeEvent[]): (ok: boolean) => void {
+  called(handler: number, events: readonly Ordered[]): (ok: boolean) => void {
     const places = events.map((event) => this.#byOrdinal.get(event.ordinal)!);
     assert(!this.#held, `called while held: ${this.#where}`);
     places.forEach((place, at) => this.#checkCall(handler, place, places.slice(0, at)));
@@ -109,7 +112,7 @@ export class OrderModel {
   }
 
   /** An event is done. @param handlers how many there are: each is done with it, unless it was skipped. */
-  settle(event: ChangeEvent, skipped: boolean, handlers: number): void {
+  settle(event: Ordered, skipped: boolean, handlers: number): void {
     const place = this.#byOrdinal.get(event.ordinal)!;
     const offered = this.#offered[place]!;
     assertEquals(offered.settled, false, `settled twice: ${this.#say(place)}`);

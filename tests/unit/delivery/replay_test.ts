@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
-import type { ChangeEvent } from "../../../src/change.ts";
+import type { ChangeEvent, LogicalMessage } from "../../../src/change.ts";
 import { Delivery } from "../../../src/delivery/delivery.ts";
 import type { EventQueue } from "../../../src/delivery/event_queue.ts";
 import { Frontier, type TrackedTransaction } from "../../../src/delivery/frontier.ts";
@@ -14,7 +14,10 @@ import { seededRandom } from "../../support/random.ts";
 import { batch, inTime, ONCE, single } from "./harness.ts";
 import { type Arrival, ModelServer, watchedAs } from "./model_server.ts";
 
-const nameOf = ({ lsn, ordinal }: ChangeEvent) => `${parseLsn(lsn)}/${ordinal}`;
+function nameOf(item: ChangeEvent | LogicalMessage): string {
+  const lone = item.operation === "message" && !item.transactional;
+  return lone ? `message ${parseLsn(item.lsn)}` : `${parseLsn(item.lsn)}/${item.ordinal}`;
+}
 
 function feed(intake: Intake, arrival: Arrival): void {
   if (arrival.type === "keepalive") intake.keepalive(arrival.walEnd);
@@ -30,6 +33,11 @@ class ManualQueue implements Partial<EventQueue> {
   offer(event: ChangeEvent, _bytes: number, transaction: TrackedTransaction): void {
     this.offered.push(nameOf(event));
     this.waiting.push({ name: nameOf(event), transaction });
+    this.frontier.expect(transaction);
+  }
+  offerMessage(message: LogicalMessage, _bytes: number, transaction: TrackedTransaction): void {
+    this.offered.push(nameOf(message));
+    this.waiting.push({ name: nameOf(message), transaction });
     this.frontier.expect(transaction);
   }
   commit(): void {}
@@ -53,7 +61,9 @@ class Client {
     this.#server = server;
     this.frontier = new Frontier(confirmed);
     this.queue = new ManualQueue(this.frontier);
-    this.intake = new Intake(this.queue as unknown as EventQueue, this.frontier);
+    this.intake = new Intake(this.queue as unknown as EventQueue, this.frontier, null, {
+      prefixes,
+    });
   }
 
   /** A connection that breaks after so many messages. @returns false where all of them came */
@@ -93,9 +103,12 @@ class Client {
   }
 }
 
-/** The same log for every test of a seed; connections differ in keepalives only. */
-function serverOf(seed: number, transactions: number): ModelServer {
-  return new ModelServer(seededRandom(seed)).write(transactions);
+/** Of those messages that somebody handles. */
+const prefixes = new Set(["outbox"]);
+
+/** The same log for every test of a seed; connections differ in keepalives only. Every other one has messages. */
+function serverOf(seed: number, transactions: number, messages = seed % 2 === 0): ModelServer {
+  return new ModelServer(seededRandom(seed)).write(transactions, messages);
 }
 
 describe("a log in which transactions interleave", () => {
@@ -218,7 +231,7 @@ test("another server, or a slot made anew, is begun from its own position, and n
     const before = [...client.queue.waiting];
     // Its positions are lower, higher, or the very same.
     const start = [0x1000n, 0x1_0000_0000n, 0x9_0000_0000n][seed % 3]!;
-    const server = new ModelServer(random, start).write(8);
+    const server = new ModelServer(random, start).write(8, seed % 2 === 0);
     client.intake.restart(start);
     assertEquals(client.frontier.confirmed, start);
     const next = new Client(server, start);
@@ -267,6 +280,7 @@ class Consumer {
     const stop = new AbortController();
     const queue = kind === "pull" ? new TransactionQueue(hooks) : new Delivery({
       ...hooks,
+      messageHandlers: new Map([["outbox", [(message) => this.#handle([message])]]]),
       handlers: kind === "events"
         ? [single((event) => this.#handle([event]))]
         : [batch((events) => this.#handle(events))],
@@ -278,7 +292,7 @@ class Consumer {
       onRetry: () => {},
       random: this.#random,
     });
-    const intake = new Intake(queue, frontier);
+    const intake = new Intake(queue, frontier, null, { prefixes });
     const running = queue.run(stop);
     const pulling = queue instanceof TransactionQueue ? this.#pull(queue) : Promise.resolve();
     if (dies) void this.#dieSoon(stop);
@@ -334,7 +348,7 @@ class Consumer {
     }
   }
 
-  async #handle(events: readonly ChangeEvent[]): Promise<void> {
+  async #handle(events: readonly (ChangeEvent | LogicalMessage)[]): Promise<void> {
     const choice = this.#random();
     if (choice < 0.1) await setImmediate();
     else if (choice < 0.5) await null;
@@ -354,7 +368,7 @@ class Consumer {
 for (const kind of ["events", "batches", "pull"] as const) {
   test(`cut connections alone hand out nothing twice and nothing out of order: ${kind} (44)`, async () => {
     for (let seed = 1; seed <= 60; seed++) {
-      const server = serverOf(seed, 20);
+      const server = serverOf(seed, 20, kind !== "pull" && seed % 2 === 0);
       const consumer = new Consumer(server, seed);
       const confirmed = await consumer.live(0n, kind, false);
       assertEquals(consumer.handled, server.expected.map(({ name }) => name), `seed ${seed}`);
@@ -364,7 +378,7 @@ for (const kind of ["events", "batches", "pull"] as const) {
 
   test(`a process that dies loses nothing, and repeats what was not confirmed, in order: ${kind} (5)`, async () => {
     for (let seed = 1; seed <= 60; seed++) {
-      const server = serverOf(seed, 20);
+      const server = serverOf(seed, 20, kind !== "pull" && seed % 2 === 0);
       const consumer = new Consumer(server, seed);
       let confirmed = 0n;
       for (let life = 0; life < 4; life++) {
@@ -376,9 +390,13 @@ for (const kind of ["events", "batches", "pull"] as const) {
       const expected = server.expected.map(({ name }) => name);
       // Each life is a run of the expected events without a gap; together they leave none out.
       let reached = 0;
-      for (const life of consumer.handled.join(" ").split("died").map((names) => names.trim())) {
+      for (
+        const life of consumer.handled.join().split("died").map((names) =>
+          names.replace(/^,|,$/g, "")
+        )
+      ) {
         if (life === "") continue;
-        const names = life.split(" ");
+        const names = life.split(",");
         const begin = expected.indexOf(names[0]!);
         assert(begin <= reached, `seed ${seed}: a gap before ${names[0]}`);
         assertEquals(names, expected.slice(begin, begin + names.length), `seed ${seed}`);

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
 import { DeliveryError } from "../../../src/delivery/errors.ts";
 import { type LookUpTypes, ValueTypes } from "../../../src/delivery/row_values.ts";
-import { newEmptyRow } from "../../../src/pgoutput/decoder.ts";
+import { newEmptyRow } from "../../../src/pgoutput/tables.ts";
 import type { Row } from "../../../src/pgoutput/mod.ts";
 import type { ParseText } from "../../../src/values/types.ts";
 
@@ -43,7 +43,7 @@ describe("values of rows:", () => {
     Object.defineProperty(row, "__proto__", { value: "1", writable: true, enumerable: true });
     row.b = Uint8Array.of(1);
     values!.read(row);
-    assertEquals(Object.entries(row), [["__proto__", 1], ["b", Uint8Array.of(1)]]);
+    assertEquals<unknown>(Object.entries(row), [["__proto__", 1], ["b", Uint8Array.of(1)]]);
   });
 
   test("types are looked up once for all tables, those that are gone too", async () => {

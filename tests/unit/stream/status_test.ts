@@ -40,6 +40,7 @@ test("the status of a stream that never ran says so, and survives JSON", () => {
     lagSeconds: 0,
     queueBytes: 0,
     transactions: 0,
+    messages: 0,
     events: { insert: 0, update: 0, delete: 0, truncate: 0 },
     retries: 0,
     skipped: 0,
@@ -73,7 +74,7 @@ test("events are counted by operation, and those that were given up apart", () =
   const { events, skipped, retries, reconnects } = board.read();
   assertEquals(events, { insert: 1, update: 2, delete: 3, truncate: 4 });
   assertEquals([skipped, retries, reconnects], [1, 2, 1]);
-  assertEquals(board.totals, { events: 10, transactions: 0 });
+  assertEquals(board.totals, { events: 10, messages: 0, transactions: 0 });
 });
 
 describe("a stream that runs", () => {

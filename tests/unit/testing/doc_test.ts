@@ -21,5 +21,5 @@ test("they run, with no permission at all", {
     },
   ).then((output) => ({ code: 0, ...output }), (error) => error);
   assertEquals(code, 0, `${stdout}\n${stderr}`);
-  assertMatch(stdout, /ok \| 3 passed/);
+  assertMatch(stdout, /ok \| 4 passed/);
 });

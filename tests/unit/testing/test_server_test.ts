@@ -13,7 +13,7 @@ import {
   type PgStreamOptions,
   type Transaction,
 } from "../../../mod.ts";
-import { insert, remove, TestServer, truncate, update } from "../../../src/testing/mod.ts";
+import { insert, message, remove, TestServer, truncate, update } from "../../../src/testing/mod.ts";
 
 function streamOf(options: PgStreamOptions = {}): PgStream {
   return new PgStream({ logger: false, ...options }).watch("documents");
@@ -480,4 +480,86 @@ test("events fit the stream's tables, or do not compile", async () => {
     server.feed([[truncate("nope")]]),
   ];
   assertEquals(wrong.length, 0);
+});
+
+describe("messages", () => {
+  function outbox(options: PgStreamOptions = {}): {
+    server: TestServer;
+    stream: PgStream;
+    seen: string[];
+  } {
+    const seen: string[] = [];
+    const stream = streamOf(options).onChange((event) => void seen.push(nameOf(event)))
+      .onMessage("outbox", ({ content, lsn, ordinal }) => {
+        seen.push(`${new TextDecoder().decode(content)} ${lsn} ${ordinal}`);
+        content.fill(0);
+      });
+    return { server: new TestServer(stream), stream, seen };
+  }
+
+  test("come in their place, are counted, and come again as they were", async () => {
+    const { server, stream, seen } = outbox({ concurrency: 4 });
+    const report = await server.feed([
+      [doc(1), message("outbox", "a"), doc(2), message("others", "b"), doc(3)],
+      [message("outbox", "c", { transactional: false })],
+      [message("others", "d", { transactional: false })],
+    ]);
+    const lsns = report.messages.map(({ lsn }) => lsn);
+    const expected = ["insert 1", `a ${lsns[0]} 1`, "insert 2", "insert 3", `c ${lsns[1]} 0`];
+    assertEquals([seen[1], seen[4]], [expected[1], expected[4]]);
+    assertEquals([...seen].sort(), [...expected].sort());
+    assertEquals(report.handled.map(({ ordinal }) => ordinal).sort(), [0, 2, 4]);
+    assertEquals(report.confirmedLsn, server.walLsn);
+    assertEquals(stream.status().messages, 2);
+    assertEquals((await server.feed([])).messages, [], "it is confirmed");
+    const again = await server.replay();
+    assertEquals(again.messages.length, 2);
+    assertEquals([seen[6], seen[9]], [expected[1], expected[4]]);
+  });
+
+  test("that fail are told apart from events", async () => {
+    const stream = streamOf({ onFailure: () => "skip" }).onChange(() => {})
+      .onMessage("outbox", () => Promise.reject(new Error("no")));
+    const server = new TestServer(stream);
+    const report = await server.feed([doc(1), message("outbox", Uint8Array.of(1))]);
+    assertEquals([report.handled.length, report.skipped.length], [1, 0]);
+    assertEquals(report.messages, []);
+    assertEquals(report.skippedMessages.map(({ content }) => [...content]), [[1]]);
+    const strict = streamOf({ retry: { attempts: 1 } }).onChange(() => {})
+      .onMessage("outbox", () => Promise.reject(new Error("no")));
+    const { failure } = await new TestServer(strict).feed([message("outbox", "a")], {
+      mayFail: true,
+    });
+    assert(failure instanceof HandlerError && failure.prefix === "outbox");
+  });
+
+  test("are not sent where nobody asks for them: they count in no ordinal", async () => {
+    const { server, seen } = recording();
+    const lone = message("outbox", "b", { transactional: false });
+    await server.feed([[message("outbox", "a"), doc(1)], [lone]]);
+    assertEquals(seen.map(({ ordinal }) => ordinal), [0]);
+    assertEquals(server.confirmedLsn, server.walLsn);
+  });
+
+  test("of no transaction cannot stand in one, and others' are not known", () => {
+    const { server } = outbox();
+    const lone = message("outbox", "a", { transactional: false });
+    assertThrows(() => server.commit(doc(1), lone), PgStreamError, "stands in one");
+    assertThrows(() => server.commit({ ...lone }), PgStreamError, "message()");
+  });
+});
+
+test("a handler of messages is called for its prefix exactly, beside others of the same, one after the other", async () => {
+  const seen: string[] = [];
+  const stream = streamOf().onChange(() => {});
+  for (const [name, prefix] of [["1", "a"], ["2", "a"], ["3", "A"], ["4", ""]] as const) {
+    stream.onMessage(prefix, async () => {
+      await Promise.resolve();
+      seen.push(name);
+    });
+  }
+  await new TestServer(stream).feed([message("a", ""), message("", ""), message("A ", "")]);
+  assertEquals(seen, ["1", "2", "4"]);
+  assertThrows(() => stream.onMessage(undefined as unknown as string, () => {}), PgStreamError);
+  assertThrows(() => stream.onMessage("a", "b" as unknown as () => void), PgStreamError);
 });
