@@ -37,14 +37,14 @@ export const BUNDLES: readonly Bundle[] = [
     name: "pgstream",
     inputs: ["mod.ts"],
     workers: false,
-    mostBytes: 53 * KB,
+    mostBytes: 52.5 * KB,
     targetBytes: 40 * KB,
   },
   {
     name: "pgstream.workers",
     inputs: ["mod.ts", "src/workers.ts"],
     workers: true,
-    mostBytes: 76 * KB,
+    mostBytes: 79 * KB,
     targetBytes: 40 * KB,
   },
   {
@@ -93,7 +93,8 @@ export async function makeBundle(
     const { output } = await build.generate({
       format: "esm",
       minify,
-      codeSplitting: !workers,
+      // What is loaded before anything runs is one file, the entry's own.
+      codeSplitting: workers ? false : { groups: [{ name, tags: ["$initial"] }] },
       entryFileNames: `[name]${end}`,
       chunkFileNames: `${name}-[name]${end}`,
       comments: { legal: false },

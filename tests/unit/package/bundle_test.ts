@@ -40,7 +40,8 @@ describe("a bundle", () => {
     assertEquals(core!.imports, []);
     for (const { name, dynamicImports, imports } of parts) {
       assert(
-        [core!, ...parts].some((file) => file.dynamicImports.includes(name)),
+        [core!, ...parts].some((file) => file.dynamicImports.includes(name)) ||
+          parts.some((part) => part.imports.includes(name)),
         `${name} is loaded by nobody`,
       );
       for (const id of [...imports, ...dynamicImports]) {
