@@ -182,6 +182,12 @@ async function describe(
       hint: "Only ordinary, logged tables and the roots of partitions have changes to publish.",
     });
   }
+  if (row.relkind === "p" && connection.serverVersion < 130000) {
+    throw new ReplicationError(`Cannot watch ${formatTableName(name)}: it is a partitioned table`, {
+      kind: "table-not-publishable",
+      hint: "PostgreSQL publishes these from 13 on. Watch its partitions, each by its own name.",
+    });
+  }
   const oid = numberOf(row, "oid");
   const replicaIdentity = IDENTITIES.get(row.relreplident);
   if (replicaIdentity === undefined) throw nonsense("relreplident");

@@ -63,7 +63,7 @@ export const REFUSALS: Shape[] = [
   ),
   refusal(
     "a partitioned table is refused where it cannot be published",
-    "CREATE TABLE t (id int) PARTITION BY LIST (id)",
+    `CREATE TABLE t (id int, v text) PARTITION BY LIST (id); CREATE TABLE leaf PARTITION OF t FOR VALUES IN (1)`,
     "table-not-publishable",
     { cannot: (major) => major < 13 ? null : "partitioned tables are published from 13 on" },
   ),

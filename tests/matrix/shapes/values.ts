@@ -18,7 +18,7 @@ const LIMITS: [type: string, sql: string, text: string, since?: number][] = [
   ["float8", "'NaN'", "NaN"],
   ["float8", "'-0'", "-0"],
   ["float8", "'-Infinity'", "-Infinity"],
-  ["float8", "0.1::float8 + 0.2::float8", "0.30000000000000004"],
+  ["float8", "0.1::float8 + 0.2::float8", "0.30000000000000004", 12],
   ["float4", "'-Infinity'", "-Infinity"],
   ["money", "'-92233720368547758.08'", "-$92,233,720,368,547,758.08"],
   ["bool", "true", "t"],
