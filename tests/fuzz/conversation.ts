@@ -2,7 +2,7 @@
 import { Connection } from "../../src/wire/connection.ts";
 import type { ConnectionOptions } from "../../src/wire/options.ts";
 import { recordedCertificate } from "../support/recorded_certificate.ts";
-import { say } from "../support/scripted_server.ts";
+import { concat, int32, msg, say } from "../support/scripted_server.ts";
 import { type Character, InProcessServer, type Method } from "./in_process_server.ts";
 import { type Dice, NOISE } from "./dice.ts";
 import type { Stage } from "./target.ts";
@@ -51,6 +51,19 @@ const EXTRA = [
   say.parameter("default_transaction_read_only", "off"),
 ];
 
+/** What may come in place of something else. */
+const OTHERS = [
+  say.authenticationOk,
+  say.cleartext,
+  msg("R", int32(5), [1, 2, 3, 4]),
+  say.sasl("SCRAM-SHA-256"),
+  say.saslContinue("r=a,s=AAAA,i=1"),
+  say.saslFinal("v=AAAA"),
+  say.error("FATAL", "57P03", "the database system is starting up"),
+  say.key,
+  say.ready,
+];
+
 /** Connects, and judges what comes of it. */
 export async function converse(stage: Stage, scene: Scene): Promise<void> {
   const { dice, mutator, tally } = stage;
@@ -59,7 +72,19 @@ export async function converse(stage: Stage, scene: Scene): Promise<void> {
   const alter = (message: Uint8Array): Uint8Array => {
     if (wrong === 0 || !dice.chance(wrong)) return message;
     altered = true;
-    return mutator.alterFrame(message, dice.chance(0.5) ? message : dice.pick(EXTRA)).view.slice();
+    // Missing, twice, or another one in its place: whole messages, but not in their order.
+    switch (dice.below(10)) {
+      case 0:
+        return new Uint8Array(0);
+      case 1:
+        return concat([message, message]);
+      case 2:
+        return dice.pick(OTHERS);
+      case 3:
+        return concat([dice.pick(OTHERS), message]);
+    }
+    const other = dice.chance(0.5) ? message : dice.pick(EXTRA);
+    return mutator.alterFrame(message, other).view.slice();
   };
   const mode = dice.pick(["disable", "prefer", "require"] as const);
   const character: Character = {

@@ -22,9 +22,10 @@ import {
   STARTUP_LIMITS,
 } from "../../src/wire/frames.ts";
 import { decodeServerMessage } from "../../src/wire/postgres_error.ts";
-import { int16, int32, msg, say } from "../support/scripted_server.ts";
+import { concat, int16, int32, msg, say } from "../support/scripted_server.ts";
 import { largestArrayOf } from "./allocation_watch.ts";
 import { goldenMessages } from "./corpus.ts";
+import { NOISE } from "./dice.ts";
 import type { Mutator } from "./mutate.ts";
 import type { Stage } from "./target.ts";
 import { Finding, hex, type Tally } from "./tally.ts";
@@ -74,6 +75,9 @@ const SESSION = [
   msg("A", int32(5), "channel\0payload\0"),
   ...goldenMessages.map((bytes) => say.copyData(bytes)),
 ];
+
+/** Longer than what is made room for at once. */
+const LARGE = say.copyData(concat([NOISE, NOISE.subarray(0, NOISE.length / 2)]));
 
 /** Where frames lie, by a plain reading of the protocol. */
 class Reference {
@@ -125,6 +129,7 @@ export function batch({ dice, mutator, spare, tally, watched }: Stage): void {
       const altered = wrong > 0 && dice.chance(wrong);
       spare.add(altered ? mutator.alterFrame(frame, dice.pick(frames)).view : frame);
     }
+    if (dice.chance(0.03)) spare.add(LARGE).add(dice.pick(frames));
     if (dice.chance(0.3)) spare.mutate(mutator.view);
     // What frames are views of must not change: a copy, as of what a socket hands over.
     const stream = spare.view.slice();

@@ -199,6 +199,7 @@ export class InProcessServer implements EncryptedTransport {
   }
 }
 
+const MOST_SALTED = 100;
 const salted = new Map<string, Uint8Array>();
 
 function saltedPassword(password: string, salt: string, iterations: number): Uint8Array {
@@ -206,7 +207,7 @@ function saltedPassword(password: string, salt: string, iterations: number): Uin
   let bytes = salted.get(key);
   if (bytes === undefined) {
     bytes = pbkdf2Sync(password, Buffer.from(salt, "base64"), iterations, 32, "sha256");
-    salted.set(key, bytes);
+    if (salted.size < MOST_SALTED) salted.set(key, bytes);
   }
   return bytes;
 }

@@ -17,6 +17,8 @@ import { FAULTY, TARGETS } from "./target.ts";
 /** How the time is shared out; the rest have one part. */
 const SHARES: Readonly<Record<string, number>> = { frames: 3, pgoutput: 4, replication: 2 };
 const DEFAULT_SECONDS = 30;
+/** A process of little priority may not be let run for long. */
+const SILENCE_MS = 300_000;
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -50,7 +52,13 @@ async function main(): Promise<number> {
       ? await nextSeed(target)
       : drawn;
     const share = seconds * (SHARES[target] ?? 1) / parts;
-    const { report, found } = await play({ target, seed, seconds: share, batches });
+    const { report, found } = await play({
+      target,
+      seed,
+      seconds: share,
+      batches,
+      silenceMs: SILENCE_MS,
+    });
     all.push(...found);
     print(`${target} --seed ${seed}: ${report === null ? "NO END" : summary(report)}`);
     for (const one of found) {

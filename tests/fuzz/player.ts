@@ -55,8 +55,9 @@ export type Line =
 
 /** One batch in so many is looked at in a way that takes time. */
 const WATCHED_EVERY = 8;
-/** A promise that is not settled by then never is. */
-const NEVER_MS = 10_000;
+/** A promise that is not settled after so many turns, of a second each, never is. */
+const MOST_TURNS = 10;
+const TURN_MS = 1000;
 const MOST_FINDINGS = 5;
 /** How much of the time passes before memory is looked at first. */
 const WARM_UP = 0.4;
@@ -181,8 +182,14 @@ async function playBatch(batch: Batch, seed: number, tally: Tally): Promise<Foun
 async function inTime(playing: Promise<void>, tally: Tally): Promise<void> {
   const controller = new AbortController();
   const late = async () => {
-    while (tally.runningMs < NEVER_MS) await delay(1000, undefined, controller);
-    throw new Error(`Nothing has come of it in ${NEVER_MS} ms`);
+    let seen = -1;
+    // Not by the clock alone: a process that was not let run has done nothing either.
+    for (let turns = 0; turns < MOST_TURNS; turns++) {
+      await delay(TURN_MS, undefined, controller);
+      if (tally.index !== seen) turns = 0;
+      seen = tally.index;
+    }
+    throw new Error(`Nothing has come of it in ${MOST_TURNS * TURN_MS} ms`);
   };
   try {
     await Promise.race([playing, late()]);

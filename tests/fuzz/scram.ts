@@ -77,14 +77,16 @@ async function exchange({ dice, mutator, tally }: Stage, count: string | null): 
     const clientFinal = await client.clientFinal(said);
     const withoutProof = clientFinal.slice(0, clientFinal.lastIndexOf(",p="));
     const password = dice.chance(0.1) ? dice.pick(OTHER_PASSWORDS) : PASSWORD;
-    // It goes by what it meant to say, as a server does.
-    const signature = serverSignature(password, right, `${bare},${right},${withoutProof}`);
+    // It goes by what it meant to say, as a server does; or it is one that knows the password and cheats.
+    const signed = dice.chance(0.5) ? right : said;
+    const signature = serverSignature(password, signed, `${bare},${signed},${withoutProof}`);
     const rightFinal = `v=${signature.toString("base64")}`;
     const final = alter(rightFinal, 0.6);
     tally.bytes += final.length;
     client.verifyServerFinal(final);
     const proven = Buffer.from(/^v=([^,]*)/.exec(final)?.[1] ?? "", "base64").equals(signature);
-    if (said !== right || password !== PASSWORD || !proven) {
+    const fresh = said.startsWith(`r=${nonce}`) && said[`r=${nonce}`.length] !== ",";
+    if (said !== signed || password !== PASSWORD || !proven || !fresh) {
       throw new Finding(`Verified: "${said}", "${final}"`);
     }
     tally.messages++;

@@ -56,11 +56,6 @@ export class Tally {
     this.#end();
   }
 
-  /** For how long the case at hand has been going on, in milliseconds. */
-  get runningMs(): number {
-    return this.#beganAt === 0 ? 0 : performance.now() - this.#beganAt;
-  }
-
   #end(): void {
     const now = performance.now();
     if (this.#beganAt !== 0) {
