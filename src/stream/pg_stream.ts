@@ -156,9 +156,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   watch(...tables: (string | WatchOptions<never>)[]): this {
     this.#mustBeIdle("watch()");
     const last = tables.at(-1);
-    const options = tables.length === 2 && typeof last === "object" && !Array.isArray(last)
-      ? last
-      : undefined;
+    const isOptions = typeof last === "object" && last !== null && !Array.isArray(last);
+    const options = tables.length === 2 && isOptions ? last : undefined;
     for (const table of options === undefined ? tables : tables.slice(0, 1)) {
       if (typeof table !== "string") throw notATable(table);
       const watched = parseWatched(table, options ?? {});
