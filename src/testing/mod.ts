@@ -48,6 +48,7 @@ export {
   type ColumnValue,
   insert,
   type InsertOptions,
+  type JsOf,
   remove,
   type RowOf,
   type TextOf,
@@ -55,4 +56,4 @@ export {
   update,
   type UpdateOptions,
 } from "./events.ts";
-export { type FeedOptions, type FeedReport, TestServer } from "./test_server.ts";
+export { type FedEvent, type FeedOptions, type FeedReport, TestServer } from "./test_server.ts";

@@ -12,6 +12,19 @@ import { Wal } from "./wal.ts";
 /** Complete, so that nothing of it comes from the environment. */
 const NO_DSN = "postgresql://nobody@localhost:5432/none?sslmode=disable";
 
+/**
+ * Events that a stream can be fed with. Their own values may be text, which is what `insert()` and its kind
+ * give where they are not asked for others: what the handlers get is the stream's to say.
+ *
+ * @typeParam T the tables of the stream
+ */
+export type FedEvent<T> = EventOf<
+  { [N in keyof T]: { [Column in keyof T[N]]: TextOr<T[N][Column]> } }
+>;
+
+/** A column of texts has these, and no others. */
+type TextOr<V> = [V] extends [string | null] ? V : V | string;
+
 /** What became of events. */
 export interface FeedReport<T extends object = Record<string, AnyRow>> {
   /** Those that were handled, as the handlers got them, in the order in which they were done. */
@@ -104,7 +117,7 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
    * @returns the end of it: where `confirmedLsn` is once all of it, and all before it, is handled
    * @throws {PgStreamError} of kind `invalid-change` for what no server tells.
    */
-  commit(...events: readonly EventOf<T>[]): string {
+  commit(...events: readonly FedEvent<T>[]): string {
     this.#wal.write(events.map((event) => changeOf(event as ChangeEvent)));
     return this.walLsn;
   }
@@ -118,12 +131,12 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
    * handler threw; `not-watched`; as `commit()`.
    */
   feed(
-    events: readonly EventOf<T>[] | readonly (readonly EventOf<T>[])[],
+    events: readonly FedEvent<T>[] | readonly (readonly FedEvent<T>[])[],
     options: FeedOptions = {},
   ): Promise<FeedReport<T>> {
     const lists = events.some(Array.isArray)
-      ? events as readonly (readonly EventOf<T>[])[]
-      : [events as readonly EventOf<T>[]];
+      ? events as readonly (readonly FedEvent<T>[])[]
+      : [events as readonly FedEvent<T>[]];
     for (const transaction of lists) if (transaction.length > 0) this.commit(...transaction);
     return this.#catchUp(options);
   }
