@@ -37,14 +37,14 @@ export const BUNDLES: readonly Bundle[] = [
     name: "pgstream",
     inputs: ["mod.ts"],
     workers: false,
-    mostBytes: 52 * KB,
+    mostBytes: 52.8 * KB,
     targetBytes: 40 * KB,
   },
   {
     name: "pgstream.workers",
     inputs: ["mod.ts", "src/workers.ts"],
     workers: true,
-    mostBytes: 66 * KB,
+    mostBytes: 70.8 * KB,
     targetBytes: 40 * KB,
   },
   {
