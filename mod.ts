@@ -57,6 +57,7 @@ export type {
   UpdateEvent,
 } from "./src/change.ts";
 
+export type { SparseVector } from "./src/values/vector.ts";
 export { MemorySink, type StoredPoint } from "./src/sinks/memory.ts";
 export {
   type PointId,

@@ -1,6 +1,9 @@
 /** The events that a handler receives. */
 
-/** Rows of tables that nobody typed. With `values: "text"` each value is a string or null. */
+/**
+ * Rows of tables that nobody typed. With `values: "text"` each value is a string or null; with `"js"` it is as
+ * its type has it, see `PgStreamOptions.values`.
+ */
 // deno-lint-ignore no-explicit-any
 export type AnyRow = Record<string, any>;
 

@@ -3,7 +3,6 @@ import { pause } from "../backoff.ts";
 import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
 import type { ValueTypes } from "../delivery/row_values.ts";
 import { readReplayedLsn } from "../replication/standby.ts";
-import { readTypes } from "../replication/types.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
@@ -325,11 +324,13 @@ export class ChunkReader {
         hint: "Take it out of watch(), or make it again, and start again.",
       });
     }
-    const types = await loadTypes?.();
-    const values = await types?.rowValues(
+    const values = await (await loadTypes?.())?.rowValues(
       name,
       plan.columns.map((name, place) => ({ name, typeOid: plan.typeOids[place]! })),
-      (oids) => readTypes(connection, oids, signal),
+      async (oids) => {
+        const { readTypes } = await import("../replication/types.ts");
+        return await readTypes(connection, oids, signal);
+      },
     ) ?? null;
     this.#plan = plan;
     this.#rows = new RowEvents(

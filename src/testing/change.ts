@@ -1,6 +1,7 @@
 /** A change as a server would tell it, before it has a place in the WAL. */
 import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { type ChangeMessage, EventBuilder, loneMessage } from "../delivery/event_builder.ts";
+import type { RowValues } from "../delivery/row_values.ts";
 import type { Lsn } from "../lsn.ts";
 import { newEmptyRow } from "../pgoutput/tables.ts";
 import type { Begin, Commit, Message, Relation, Row } from "../pgoutput/mod.ts";
@@ -15,6 +16,10 @@ export interface Change {
   primaryKey: readonly string[];
   /** Those that the event tells of, `unchanged` ones too. */
   columns: readonly string[];
+  /** Names of the types of those that have a value. */
+  types: ReadonlyMap<string, string>;
+  /** One of those whose type is a guess, so that its text is; null where there is none. */
+  unclear: string | null;
   /** True for what no transaction brings. */
   backfill: boolean;
   /** New objects each time: what a handler does to an event is not seen when it comes again. */
@@ -86,15 +91,20 @@ export function shapeOf({ table, primaryKey, columns }: Change, oid = 1): Shape 
   };
 }
 
-/** The event that the stream would make of the change, as the only one of a transaction. */
+/**
+ * The event that the stream would make of the change, as the only one of a transaction.
+ *
+ * @param values null: its values are text
+ */
 export function buildEvent(
   change: Change,
   { begin }: Place,
   { relation, name, primaryKey }: Shape = shapeOf(change),
+  values: RowValues | null = null,
 ): ChangeEvent {
   const builder = new EventBuilder();
   const events: ChangeEvent[] = [];
-  builder.declare(relation, { name, primaryKey, keyed: primaryKey.length > 0 });
+  builder.declare(relation, { name, primaryKey, keyed: primaryKey.length > 0, values });
   builder.begin(begin);
   builder.build(change.message(relation), (event) => events.push(event));
   const [event] = events;

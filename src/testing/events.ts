@@ -10,10 +10,22 @@ import type {
 import { PgStreamError } from "../errors.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { parseWatchedName } from "../replication/tables.ts";
-import { buildEvent, buildMessage, type Change, placeOf, rowOf, type Written } from "./change.ts";
+import {
+  buildEvent,
+  buildMessage,
+  type Change,
+  placeOf,
+  rowOf,
+  shapeOf,
+  type Written,
+} from "./change.ts";
+import { defaultValues, textOfValue, typeOfValue } from "./column_types.ts";
 
-/** A column's value: its text as Postgres prints it, or what has only one. */
-export type ColumnValue = string | number | bigint | boolean | null;
+/**
+ * A column's value: its text as Postgres prints it, what has only one, or, for a stream with `values: "js"`,
+ * what the handler is to get.
+ */
+export type ColumnValue = string | number | bigint | boolean | null | object;
 
 /** A row with such values; interfaces will do. */
 export type Columns<R> = { readonly [Column in keyof R]: ColumnValue };
@@ -21,23 +33,49 @@ export type Columns<R> = { readonly [Column in keyof R]: ColumnValue };
 /** A value as a handler gets it: `7` and `7n` are `"7"`, `true` is `"t"`. */
 export type TextOf<V> = V extends string | null ? V : V extends boolean ? "t" | "f" : string;
 
-/** A row as a handler gets it. */
-export type RowOf<R> = { -readonly [Column in keyof R]: TextOf<R[Column]> };
+/** A value as a handler gets it with `values: "js"`: what was given, and yours to change. */
+export type JsOf<V> = V extends string | number | bigint | boolean | null ? V
+  : V extends Date | Uint8Array | Float32Array ? V
+  : { -readonly [Part in keyof V]: JsOf<V[Part]> };
+
+/** A row as a handler gets it. @typeParam V of which kind its values are */
+export type RowOf<R, V extends "text" | "js" = "text"> = V extends "js"
+  ? { -readonly [Column in keyof R]: JsOf<R[Column]> }
+  : { -readonly [Column in keyof R]: TextOf<R[Column]> };
 
 /** What may be said of any change of a row. */
-export interface ChangeOptions {
+export interface ChangeOptions<V extends "text" | "js" = "text" | "js"> {
   /** The columns of the primary key, in the key's order; `[]`: the table has none. Default: `"id"`. */
   key?: string | readonly string[];
+  /**
+   * What the event that is returned has for values, to call a handler with it. A `TestServer` asks its
+   * stream instead. Default: `"text"`.
+   */
+  values?: V;
+  /**
+   * Types of columns, as `pg_type.typname` has them, where the value does not tell: `{ at: "timestamptz" }`
+   * for a text, `{ shape: "geometry" }` for a parser of the stream's own. Default: by what the value is:
+   *
+   * | value | type |
+   * | --- | --- |
+   * | string | text |
+   * | boolean, number, bigint | bool, float8, int8 |
+   * | `Date` | timestamptz |
+   * | `Uint8Array`, `Float32Array` | bytea, pgvector's vector |
+   * | an array of one of these | that type's array |
+   * | any other array or object | jsonb |
+   */
+  types?: Readonly<Record<string, string>>;
 }
 
 /** What may be said of a row that is new. */
-export interface InsertOptions extends ChangeOptions {
+export interface InsertOptions<V extends "text" | "js" = "text" | "js"> extends ChangeOptions<V> {
   /** True: it was there before the stream began, and a backfill reads it. Default: false. */
   backfill?: boolean;
 }
 
 /** What may be said of a row that changed. */
-export interface UpdateOptions extends ChangeOptions {
+export interface UpdateOptions<V extends "text" | "js" = "text" | "js"> extends ChangeOptions<V> {
   /**
    * What the server tells of the row before: the old key, where the update changed it, or all of it, as it
    * does under REPLICA IDENTITY FULL. Default: nothing.
@@ -64,17 +102,23 @@ let made = 0;
  * @param row all of its columns
  * @throws {PgStreamError} of kind `invalid-change` for what no server tells; `table-name`.
  */
-export function insert<N extends string, const R extends Columns<R>>(
+export function insert<
+  N extends string,
+  const R extends Columns<R>,
+  V extends "text" | "js" = "text",
+>(
   table: N,
   row: R,
-  options: InsertOptions = {},
-): InsertEvent<RowOf<R>, N> {
+  options: InsertOptions<V> = {},
+): InsertEvent<RowOf<R, V>, N> {
   const { name, primaryKey } = named(table, options);
-  const values = textsOf(name, row, primaryKey);
-  return make<InsertEvent<RowOf<R>, N>>({
+  const { values, types, unclear } = textsOf(name, row, primaryKey, options);
+  return make<InsertEvent<RowOf<R, V>, N>>({
     operation: "insert",
     table: name,
     primaryKey,
+    types,
+    unclear,
     columns: Object.keys(values),
     backfill: options.backfill ?? false,
     wireBytes: bytesOf(values),
@@ -85,7 +129,7 @@ export function insert<N extends string, const R extends Columns<R>>(
       row: rowOf(values, relation),
       unchanged: [],
     }),
-  });
+  }, options);
 }
 
 /**
@@ -100,14 +144,21 @@ export function insert<N extends string, const R extends Columns<R>>(
  * update("documents", { id: 2, title: "as it was" }, { oldRow: { id: 1 } }).oldKey; // "1"
  * ```
  */
-export function update<N extends string, const R extends Columns<R>>(
+export function update<
+  N extends string,
+  const R extends Columns<R>,
+  V extends "text" | "js" = "text",
+>(
   table: N,
   row: R,
-  options: UpdateOptions = {},
-): UpdateEvent<RowOf<R>, N> {
+  options: UpdateOptions<V> = {},
+): UpdateEvent<RowOf<R, V>, N> {
   const { name, primaryKey } = named(table, options);
-  const values = textsOf(name, row, primaryKey);
-  const old = options.oldRow === undefined ? null : textsOf(name, options.oldRow, primaryKey);
+  const { values, types, unclear } = textsOf(name, row, primaryKey, options);
+  const before = options.oldRow === undefined
+    ? null
+    : textsOf(name, options.oldRow, primaryKey, options, types);
+  const old = before?.values ?? null;
   const columns = Object.keys(values);
   const unchanged: string[] = [];
   for (const column of options.unchanged ?? []) {
@@ -130,10 +181,12 @@ export function update<N extends string, const R extends Columns<R>>(
       } }.`,
     );
   }
-  return make<UpdateEvent<RowOf<R>, N>>({
+  return make<UpdateEvent<RowOf<R, V>, N>>({
     operation: "update",
     table: name,
     primaryKey,
+    types,
+    unclear: unclear ?? before?.unclear ?? null,
     columns,
     backfill: false,
     wireBytes: bytesOf(values) + bytesOf(old ?? {}),
@@ -146,7 +199,7 @@ export function update<N extends string, const R extends Columns<R>>(
       oldRow: old && rowOf(old, relation),
       oldKind: old && kindOf(old, primaryKey),
     }),
-  });
+  }, options);
 }
 
 /**
@@ -155,17 +208,23 @@ export function update<N extends string, const R extends Columns<R>>(
  * @param row what the server tells of it: its key, or all of it, as it does under REPLICA IDENTITY FULL
  * @throws {PgStreamError} of kind `invalid-change` for what no server tells; `table-name`.
  */
-export function remove<N extends string, const R extends Columns<R>>(
+export function remove<
+  N extends string,
+  const R extends Columns<R>,
+  V extends "text" | "js" = "text",
+>(
   table: N,
   row: R,
-  options: ChangeOptions = {},
-): DeleteEvent<RowOf<R>, N> {
+  options: ChangeOptions<V> = {},
+): DeleteEvent<RowOf<R, V>, N> {
   const { name, primaryKey } = named(table, options);
-  const values = textsOf(name, row, primaryKey);
-  return make<DeleteEvent<RowOf<R>, N>>({
+  const { values, types, unclear } = textsOf(name, row, primaryKey, options);
+  return make<DeleteEvent<RowOf<R, V>, N>>({
     operation: "delete",
     table: name,
     primaryKey,
+    types,
+    unclear,
     columns: Object.keys(values),
     backfill: false,
     wireBytes: bytesOf(values),
@@ -176,7 +235,7 @@ export function remove<N extends string, const R extends Columns<R>>(
       oldRow: rowOf(values, relation),
       oldKind: kindOf(values, primaryKey),
     }),
-  });
+  }, options);
 }
 
 /**
@@ -195,6 +254,8 @@ export function truncate<N extends string>(
     table: name,
     primaryKey,
     columns: [],
+    types: new Map(),
+    unclear: null,
     backfill: options.backfill ?? false,
     wireBytes: 10,
     message: (relation) => ({
@@ -251,8 +312,9 @@ export function changeOf(event: ChangeEvent): Change {
 }
 
 /** The event's type is the caller's to know: what it is made of was checked against it. */
-function make<E>(change: Change): E {
-  const event = buildEvent(change, placeOf(++made));
+function make<E>(change: Change, { values = "text" }: ChangeOptions = {}): E {
+  const read = values === "js" ? defaultValues(change.table, change.types) : null;
+  const event = buildEvent(change, placeOf(++made), shapeOf(change), read);
   changes.set(event, change);
   return event as E;
 }
@@ -264,14 +326,39 @@ function named(
   return { name: parseWatchedName(table), primaryKey: typeof key === "string" ? [key] : [...key] };
 }
 
-/** All columns of the key have to have a value. */
+/** The texts of a row, and what types they are of. */
+interface Texts {
+  values: Record<string, string | null>;
+  types: Map<string, string>;
+  /** A column whose type is a guess. */
+  unclear: string | null;
+}
+
+/**
+ * All columns of the key have to have a value.
+ *
+ * @param types of columns that are known already; others are added
+ */
 function textsOf(
   table: TableName,
   row: object,
   primaryKey: readonly string[],
-): Record<string, string | null> {
+  options: ChangeOptions,
+  types: Map<string, string> = new Map(),
+): Texts {
   const values: Record<string, string | null> = Object.create(null);
-  for (const [column, value] of Object.entries(row)) values[column] = textOf(table, column, value);
+  let unclear: string | null = null;
+  for (const [column, value] of Object.entries(row)) {
+    values[column] = null;
+    if (value === null) continue;
+    const given = options.types?.[column];
+    const type = given ?? types.get(column) ?? typeOfValue(value);
+    const text = type === null ? null : printed(value, type);
+    if (type === null || text === null) throw invalid(table, ...whyNot(column, value));
+    if (given === undefined && typeof value === "object") unclear = column;
+    values[column] = text;
+    types.set(column, type);
+  }
   for (const column of primaryKey) {
     if (values[column] != null) continue;
     throw invalid(
@@ -280,29 +367,36 @@ function textsOf(
       'Give it one, or say what the key is: { key: "…" }.',
     );
   }
-  return values;
+  return { values, types, unclear };
 }
 
-/** As Postgres prints it. */
-function textOf(table: TableName, column: string, value: unknown): string | null {
-  switch (typeof value) {
-    case "string":
-      return value;
-    case "number":
-    case "bigint":
-      return `${value}`;
-    case "boolean":
-      return value ? "t" : "f";
+/** Null for what cannot be, such as an Invalid Date. */
+function printed(value: unknown, type: string): string | null {
+  try {
+    return textOfValue(value, type);
+  } catch {
+    return null;
   }
-  if (value === null) return null;
-  throw invalid(
+}
+
+/** What is wrong with a value, and what to do about it. */
+function whyNot(column: string, value: unknown): [string, string] {
+  if (value === undefined) {
+    return [
+      `column "${column}" is undefined`,
+      "Write null, or leave it out: an update names such a column in `unchanged`.",
+    ];
+  }
+  return [`column "${column}" has a value that no type of Postgres has`, "Write its text."];
+}
+
+/** For a stream of texts: what an object would be printed as is a guess. */
+export function unclearText({ table, unclear }: Change): PgStreamError {
+  return invalid(
     table,
-    value === undefined
-      ? `column "${column}" is undefined`
-      : `column "${column}" has a value that Postgres may print in more than one way`,
-    value === undefined
-      ? "Write null, or leave it out: an update names such a column in `unchanged`."
-      : "Write its text: JSON.stringify(value) for jsonb, '2026-01-01 12:00:00+00', '{a,b}', '[1,2]'.",
+    `column "${unclear}" has a value that Postgres may print in more than one way`,
+    "Write its text: JSON.stringify(value) for jsonb, '2026-01-01 12:00:00+00', '{a,b}', '[1,2]'; " +
+      'or name its type: { types: { … } }. A stream with values: "js" takes it as it is.',
   );
 }
 

@@ -48,6 +48,7 @@ export {
   type ColumnValue,
   insert,
   type InsertOptions,
+  type JsOf,
   message,
   type MessageOptions,
   remove,
@@ -57,4 +58,4 @@ export {
   update,
   type UpdateOptions,
 } from "./events.ts";
-export { type FeedOptions, type FeedReport, TestServer } from "./test_server.ts";
+export { type FedEvent, type FeedOptions, type FeedReport, TestServer } from "./test_server.ts";

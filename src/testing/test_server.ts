@@ -12,6 +12,19 @@ import { Wal } from "./wal.ts";
 /** Complete, so that nothing of it comes from the environment. */
 const NO_DSN = "postgresql://nobody@localhost:5432/none?sslmode=disable";
 
+/**
+ * Events that a stream can be fed with. Their own values may be text, which is what `insert()` and its kind
+ * give where they are not asked for others: what the handlers get is the stream's to say.
+ *
+ * @typeParam T the tables of the stream
+ */
+export type FedEvent<T> = EventOf<
+  { [N in keyof T]: { [Column in keyof T[N]]: TextOr<T[N][Column]> } }
+>;
+
+/** A column of texts has these, and no others. */
+type TextOr<V> = [V] extends [string | null] ? V : V | string;
+
 /** What became of events. */
 export interface FeedReport<T extends object = Record<string, AnyRow>> {
   /** Those that were handled, as the handlers got them, in the order in which they were done. */
@@ -114,7 +127,7 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
    * @returns the end of it: where `confirmedLsn` is once all of it, and all before it, is handled
    * @throws {PgStreamError} of kind `invalid-change` for what no server tells.
    */
-  commit(...events: readonly (EventOf<T> | LogicalMessage)[]): string {
+  commit(...events: readonly (FedEvent<T> | LogicalMessage)[]): string {
     this.#wal.write(
       (events as readonly (ChangeEvent | LogicalMessage)[]).map((event) =>
         event.operation === "message" ? writtenOf(event) : changeOf(event)
@@ -133,13 +146,13 @@ export class TestServer<T extends object = Record<string, AnyRow>> {
    */
   feed(
     events:
-      | readonly (EventOf<T> | LogicalMessage)[]
-      | readonly (readonly (EventOf<T> | LogicalMessage)[])[],
+      | readonly (FedEvent<T> | LogicalMessage)[]
+      | readonly (readonly (FedEvent<T> | LogicalMessage)[])[],
     options: FeedOptions = {},
   ): Promise<FeedReport<T>> {
     const lists = events.some(Array.isArray)
-      ? events as readonly (readonly (EventOf<T> | LogicalMessage)[])[]
-      : [events as readonly (EventOf<T> | LogicalMessage)[]];
+      ? events as readonly (readonly (FedEvent<T> | LogicalMessage)[])[]
+      : [events as readonly (FedEvent<T> | LogicalMessage)[]];
     for (const transaction of lists) if (transaction.length > 0) this.commit(...transaction);
     return this.#catchUp(options);
   }

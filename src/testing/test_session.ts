@@ -1,13 +1,16 @@
 /** One connection to a `TestServer`, in place of `Session`: what it brings goes into the same intake. */
 import { TrackedTransaction } from "../delivery/frontier.ts";
 import { heldBytes } from "../delivery/event_builder.ts";
+import type { RowValues } from "../delivery/row_values.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Lsn } from "../lsn.ts";
 import type { CatalogTable } from "../replication/tables.ts";
 import { formatTableName } from "../table_name.ts";
 import type { SessionOptions } from "../stream/session.ts";
 import type { OpenSession } from "../stream/source.ts";
-import { buildEvent, messageAt, type Shape } from "./change.ts";
+import { buildEvent, type Change, messageAt, type Shape } from "./change.ts";
+import { lookUpNamed, typeNamed } from "./column_types.ts";
+import { unclearText } from "./events.ts";
 import type { Entry, Wal } from "./wal.ts";
 
 /** What tells this server from others. */
@@ -65,7 +68,7 @@ export class TestSession implements OpenSession {
     this.#wal.confirm(this.#options.frontier.confirmed);
   }
 
-  /** @throws {PgStreamError} of kind `not-watched`. */
+  /** @throws {PgStreamError} of kind `not-watched` or `invalid-change`. */
   async follow(signal: AbortSignal): Promise<void> {
     const stopped = new Promise<void>((resolve) =>
       signal.addEventListener("abort", () => resolve())
@@ -116,7 +119,8 @@ export class TestSession implements OpenSession {
       }
       const { change, shape } = item;
       this.#mustBeWatched(shape);
-      intake.declare(shape.relation, shape);
+      const values = await this.#valuesOf(change);
+      intake.declare(shape.relation, { ...shape, values });
       intake.accept(change.message(shape.relation), change.wireBytes);
     }
     this.#receivedLsn = commit.endLsn;
@@ -134,12 +138,27 @@ export class TestSession implements OpenSession {
       const { name, primaryKey, relation } = shape;
       const offer = intake.beside({ name, primaryKey, keyed: primaryKey.length > 0 });
       const bytes = heldBytes(change.message(relation), change.wireBytes);
-      offer(buildEvent(change, entry, shape), bytes, entry.rows);
+      const values = await this.#valuesOf(change);
+      offer(buildEvent(change, entry, shape, values), bytes, entry.rows);
       const room = queue.room();
       if (room !== null) await room;
     }
     queue.commit(entry.rows);
     queue.flush();
+  }
+
+  /** @throws {PgStreamError} of kind `invalid-change` where a text is wanted, and would be a guess. */
+  async #valuesOf(change: Change): Promise<RowValues | null> {
+    const types = await this.#options.loadTypes?.();
+    if (types === undefined) {
+      if (change.unclear !== null) throw unclearText(change);
+      return null;
+    }
+    const columns = [...change.types].map(([name, type]) => ({
+      name,
+      typeOid: typeNamed(type).oid,
+    }));
+    return await types.rowValues(change.table, columns, lookUpNamed);
   }
 
   #mustBeWatched({ name }: Shape): void {

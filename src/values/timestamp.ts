@@ -27,32 +27,28 @@ function parse(text: string, zoned: boolean): Date {
     if (text === "infinity" || text === "-infinity") return new Date(NaN);
     throw new RangeError("no timestamp in ISO order");
   }
-  const [, years, months, days, hours, minutes, seconds, fraction = "", sign, ...zone] = match;
-  const year = match[12] === undefined ? Number(years) : 1 - Number(years);
-  const month = Number(months);
-  const [day, hour, minute, second] = [
-    Number(days),
-    Number(hours),
-    Number(minutes),
-    Number(seconds),
-  ];
+  const year = match[12] === undefined ? Number(match[1]) : 1 - Number(match[1]);
+  const [month, day] = [Number(match[2]), Number(match[3])];
+  const [hour, minute, second] = [Number(match[4]), Number(match[5]), Number(match[6])];
+  const ms = match[7] === undefined ? 0 : Number(match[7].slice(0, 3).padEnd(3, "0"));
   if (
     month < 1 || month > 12 || day < 1 || day > 31 || hour > 24 || minute > 59 || second > 60 ||
-    (sign !== undefined) !== zoned
+    (match[8] !== undefined) !== zoned
   ) throw new RangeError("no timestamp of its type");
-  const ms = Number(fraction.slice(0, 3).padEnd(3, "0"));
   // Date.UTC and the constructor take the years 0 to 99 for 1900 to 1999.
   const date = new Date(0);
-  if (!zoned) {
+  if (zoned) {
+    date.setUTCFullYear(year, month - 1, day);
+    date.setUTCHours(hour, minute, second - offsetOf(match), ms);
+  } else {
     date.setFullYear(year, month - 1, day);
     date.setHours(hour, minute, second, ms);
-    return date;
   }
-  const [zoneHours = 0, zoneMinutes = 0, zoneSeconds = 0] = zone.slice(0, 3).map((part) =>
-    Number(part ?? 0)
-  );
-  const offset = (zoneHours * 60 + zoneMinutes) * 60 + zoneSeconds;
-  date.setUTCFullYear(year, month - 1, day);
-  date.setUTCHours(hour, minute, second + (sign === "-" ? offset : -offset), ms);
   return date;
+}
+
+/** What the zone is ahead of UTC, in seconds. */
+function offsetOf({ 8: sign, 9: hours, 10: minutes = "0", 11: seconds = "0" }: string[]): number {
+  const offset = (Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds);
+  return sign === "-" ? -offset : offset;
 }

@@ -75,6 +75,32 @@ function told(events: readonly ChangeEvent[]): unknown[] {
   }));
 }
 
+/** By the type's name, values of it. */
+const GIVEN: [type: string, value: unknown][] = [
+  ["bool", true],
+  ["float8", -0],
+  ["float8", 1e21],
+  ["float8", Infinity],
+  ["float8", 1e-7],
+  ["int8", -(2n ** 63n)],
+  ["bytea", Uint8Array.of(0, 255)],
+  ["timestamptz", new Date(Date.UTC(2026, 0, 31, 12, 0, 0, 120))],
+  ["timestamptz", new Date(-63_000_000_000_000)],
+  ["timestamptz", new Date(Date.UTC(20026, 0, 31))],
+  ["timestamp", new Date(2026, 6, 31, 12)],
+  ["jsonb", { b: [1, { c: null }], aa: 'x"', big: 2n ** 60n, "": true, é: {}, z: [] }],
+  ["_text", ["", "NULL", 'a"b\\', "{}", " ", "a,b", null, "7", "a;b"]],
+  ["_float8", [[1, 2], [-0.5, NaN]]],
+  ["_bool", [true, null]],
+  ["_timestamptz", [new Date(0)]],
+  ["_bytea", [Uint8Array.of(1)]],
+  ["_jsonb", [{ a: "b" }, [1], null, "{}"]],
+];
+
+function nameValue([, value]: [string, unknown], at: number): [string, unknown] {
+  return [`v${at}`, value];
+}
+
 for (const major of testMajors(18, 14)) {
   describe(`what PostgreSQL ${major} tells of changes`, () => {
     let db: TestPostgres;
@@ -100,6 +126,20 @@ for (const major of testMajors(18, 14)) {
       const stream = new PgStream({ logger: false }).watch(...WATCHED).onChange(() => {});
       const { handled } = await new TestServer(stream).feed(story.map(({ events }) => events));
       assertEquals(told(handled), told(events));
+    });
+
+    test("is printed as values that are no text are printed for tests", async () => {
+      const columns = GIVEN.map(([type], at) => `v${at} ${type}`);
+      const texts = insert("printed", { id: 1, ...Object.fromEntries(GIVEN.map(nameValue)) }, {
+        types: Object.fromEntries(GIVEN.map(([type], at) => [`v${at}`, type])),
+      }).row as Record<string, string>;
+      await db.query(`CREATE TABLE printed (id int PRIMARY KEY, ${columns.join()})`);
+      const real = await collect(db, ["printed"]);
+      const values = Object.values(texts).map((text) => `'${text.replaceAll("'", "''")}'`);
+      await db.query(`INSERT INTO printed VALUES (${values.join()})`);
+      const [event] = await real.drain();
+      await real.stop();
+      assertEquals({ ...event!.row }, { ...texts });
     });
   });
 }

@@ -43,7 +43,10 @@ describe("values of rows:", () => {
     Object.defineProperty(row, "__proto__", { value: "1", writable: true, enumerable: true });
     row.b = Uint8Array.of(1);
     values!.read(row);
-    assertEquals<unknown>(Object.entries(row), [["__proto__", 1], ["b", Uint8Array.of(1)]]);
+    assertEquals<[string, unknown][]>(Object.entries(row), [["__proto__", 1], [
+      "b",
+      Uint8Array.of(1),
+    ]]);
   });
 
   test("types are looked up once for all tables, those that are gone too", async () => {

@@ -25,6 +25,7 @@ function tableOf(
     partitioned: false,
     replicaIdentity: "default",
     primaryKey: ["id"],
+    deferrableKey: false,
     columns: ["id"],
     identityIndex: [],
     generated: [],

@@ -154,10 +154,15 @@ const impossible: { name: string; make: () => unknown; says: RegExp }[] = [
     says: /"a" is undefined/,
   },
   {
-    name: "an object, which may be json, an array or a composite",
-    // @ts-expect-error its text is wanted
-    make: () => insert("t", { id: 1, secret: ["hush"] }),
-    says: /"secret" has a value that Postgres may print/,
+    name: "what no column holds",
+    // @ts-expect-error it is neither a value nor NULL
+    make: () => insert("t", { id: 1, secret: Symbol("hush") }),
+    says: /"secret" has a value that no type of Postgres has/,
+  },
+  {
+    name: "a Date that is none: a text, infinity, is",
+    make: () => insert("t", { id: 1, secret: new Date(NaN) }),
+    says: /"secret" has a value that no type of Postgres has/,
   },
 ];
 for (const { name, make, says } of impossible) {
