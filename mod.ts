@@ -25,6 +25,7 @@
  * @module
  */
 export { type ChangeHandler, PgStream } from "./src/stream/pg_stream.ts";
+export type { SchemaChange, TableColumn, TableIdentity } from "./src/delivery/schema_changes.ts";
 export type { MessageHandler } from "./src/stream/handlers.ts";
 export type {
   Failure,

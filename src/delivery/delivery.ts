@@ -5,7 +5,7 @@ import type { EventTable } from "./event_builder.ts";
 import { DECODED_BYTES, EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
 import { type BatchLimits, type HandlerContext, isThenable, type MessageCall } from "./handler.ts";
-import { type Item, Lane } from "./lane.ts";
+import { type Item, Lane, type Meeting } from "./lane.ts";
 import type { LanePlan } from "./lane_plan.ts";
 
 /** Timers, status updates among them, run at least this often, however quick the handler is. */
@@ -115,16 +115,17 @@ export class Delivery implements EventQueue {
     const held = bytes + EVENT_OVERHEAD_BYTES;
     this.#bytes += held;
     this.#options.frontier.expect(transaction);
-    this.#meet(newPlace(held, transaction), this.#lanes, message);
+    this.#meet(newPlace(held, transaction), this.#lanes, { message });
   }
 
   commit(): void {
     // Events are handed out as they come.
   }
 
-  barrier(): void {
-    if (this.#lanes.length === 1) return;
-    this.#meet(newPlace(0, null), this.#lanes);
+  barrier(call: (() => Promise<unknown>) | null = null): void {
+    if (this.#lanes.length > 1 || call !== null) {
+      this.#meet(newPlace(0, null), this.#lanes, { call });
+    }
   }
 
   flush(): void {
@@ -212,8 +213,12 @@ export class Delivery implements EventQueue {
     return this.#bytes <= this.#enoughBytes - slack || this.#items < this.#wantedItems;
   }
 
-  #meet(item: Item, lanes: readonly Lane[], message: LogicalMessage | null = null): void {
-    item.meeting = { lanes, arrived: 0, over: false, message };
+  #meet(
+    item: Item,
+    lanes: readonly Lane[],
+    { message = null, call = null }: Partial<Pick<Meeting, "message" | "call">> = {},
+  ): void {
+    item.meeting = { lanes, arrived: 0, over: false, message, call };
     this.#items++;
     for (const lane of lanes) lane.push(item);
   }
@@ -289,7 +294,9 @@ export class Delivery implements EventQueue {
       this.#settle(lane, 1, skipped);
       for (const other of meeting.lanes) other.wake();
     };
-    const { message } = meeting;
+    const { message, call } = meeting;
+    // Also where it was dropped: what comes next has the new shape.
+    if (call !== null) await call();
     if ((item.event === null && message === null) || item.dropped) return settle(1, false);
     const goOn = this.#goOn();
     const done = message === null

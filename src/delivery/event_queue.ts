@@ -28,8 +28,12 @@ export interface EventQueue {
   offerMessage(message: LogicalMessage, bytes: number, transaction: TrackedTransaction): void;
   /** No more events of this transaction come. */
   commit(transaction: TrackedTransaction): void;
-  /** What was offered before is handled before what is offered after. */
-  barrier(): void;
+  /**
+   * What was offered before is handled before what is offered after.
+   *
+   * @param call called in between, and waited for; never rejected
+   */
+  barrier(call?: () => Promise<unknown>): void;
   /** Nothing that was offered waits for a batch to be filled. */
   flush(): void;
   /**

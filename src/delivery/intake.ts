@@ -21,6 +21,7 @@ import type { EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
 import type { HandOut } from "./hand_out.ts";
 import { tellsPrimaryKey } from "./lane_plan.ts";
+import type { SchemaWatch } from "./schema_changes.ts";
 
 /** The transaction that was begun last, as far as it has come. */
 interface LastTransaction {
@@ -37,6 +38,8 @@ interface LastTransaction {
 export interface IntakeOptions {
   /** The prefixes of messages that somebody handles. Default: none. */
   prefixes?: ReadonlySet<string>;
+  /** Tells of tables that get another shape. Default: nobody is told. */
+  schemas?: SchemaWatch | null;
 }
 
 /**
@@ -49,6 +52,7 @@ export class Intake {
   readonly #frontier: Frontier;
   readonly #handOut: HandOut | null;
   readonly #prefixes: ReadonlySet<string>;
+  readonly #schemas: SchemaWatch | null;
   /** The shape of each watched table, as it was seen last. */
   readonly #shapes = new Map<string, string>();
   /** What a row of each table was known by when it was queued last. */
@@ -65,6 +69,12 @@ export class Intake {
     this.#queue.offer(event, this.#bytes, this.#last!.tracked, table);
     this.#handOut?.event(event, table);
   };
+  /** In its place while a table may have got another shape. */
+  readonly #emitFirst: Emit = (event, table) => {
+    const tell = this.#schemas!.before(table, event.lsn);
+    if (tell !== null) this.#queue.barrier(tell);
+    this.#emit(event, table);
+  };
 
   /**
    * Feeds the queue, and tells the frontier of transactions and positions.
@@ -75,12 +85,13 @@ export class Intake {
     queue: EventQueue,
     frontier: Frontier,
     handOut: HandOut | null = null,
-    { prefixes = new Set() }: IntakeOptions = {},
+    { prefixes = new Set(), schemas = null }: IntakeOptions = {},
   ) {
     this.#queue = queue;
     this.#frontier = frontier;
     this.#handOut = handOut;
     this.#prefixes = prefixes;
+    this.#schemas = schemas;
   }
 
   /** True where all that was queued of a transaction is handled, and its Commit has not been read. */
@@ -103,6 +114,7 @@ export class Intake {
   /** A new connection: the server tells its relations again, and begins with a Begin. */
   connected(): void {
     this.#builder = new EventBuilder();
+    this.#schemas?.connected();
     this.#inside = false;
     this.#again = false;
   }
@@ -121,7 +133,9 @@ export class Intake {
     if (table === null) return this.#builder.declare(relation, null);
     const { name, primaryKey, values = null } = table;
     const keyed = tellsPrimaryKey(relation, primaryKey);
-    this.#builder.declare(relation, { name, primaryKey, keyed, values });
+    const eventTable: EventTable = { name, primaryKey, keyed, values };
+    this.#builder.declare(relation, eventTable);
+    this.#schemas?.declare(relation, eventTable);
     const shape = JSON.stringify([
       relation.columns.map((column) => [column.name, column.typeOid, column.key]),
       relation.replicaIdentity,
@@ -129,7 +143,7 @@ export class Intake {
     ]);
     const known = this.#shapes.get(formatTableName(name));
     this.#shapes.set(formatTableName(name), shape);
-    this.#place({ name, primaryKey, keyed }, known !== undefined && known !== shape);
+    this.#place(eventTable, known !== undefined && known !== shape);
   }
 
   /**
@@ -244,7 +258,8 @@ export class Intake {
     if (this.#again) return;
     const last = this.#last!;
     this.#bytes = heldBytes(message, bytes);
-    this.#builder.build(message, this.#emit, last.taken);
+    const emit = this.#schemas?.expecting ? this.#emitFirst : this.#emit;
+    this.#builder.build(message, emit, last.taken);
     if (this.#builder.ordinal > last.taken) last.taken = this.#builder.ordinal;
   }
 

@@ -28,6 +28,8 @@ export interface Meeting {
   over: boolean;
   /** What is handled, in place of an event, once all have come. */
   message: LogicalMessage | null;
+  /** What is called, once all have come, before they go on. */
+  call: (() => Promise<unknown>) | null;
 }
 
 /** A queue that one loop empties. */

@@ -21,6 +21,8 @@ interface OpenPart {
   events: ChangeEvent[];
   bytes: number;
   transaction: TrackedTransaction;
+  /** To be called before it is handed over. */
+  calls: (() => Promise<unknown>)[];
 }
 
 /** What a queue of transactions works with. */
@@ -40,6 +42,8 @@ export class TransactionQueue implements EventQueue {
   readonly #options: TransactionQueueOptions;
   readonly #closed: (OpenPart & { last: boolean })[] = [];
   #open: OpenPart | null = null;
+  /** Of the part that is begun next. */
+  #calls: (() => Promise<unknown>)[] = [];
   #bytes = 0;
   #ended = false;
   #room: PromiseWithResolvers<void> | null = null;
@@ -60,8 +64,9 @@ export class TransactionQueue implements EventQueue {
   offer(event: ChangeEvent, bytes: number, transaction: TrackedTransaction): void {
     const { frontier, maxQueueBytes } = this.#options;
     this.#forgetOthers(transaction);
-    if (this.#open !== null && this.#open.bytes >= maxQueueBytes * PART_SHARE) this.#close(false);
-    this.#open ??= { events: [], bytes: 0, transaction };
+    const full = this.#open !== null && this.#open.bytes >= maxQueueBytes * PART_SHARE;
+    if (this.#open !== null && (full || this.#calls.length > 0)) this.#close(false);
+    this.#open ??= { events: [], bytes: 0, transaction, calls: this.#calls.splice(0) };
     const cost = bytes + EVENT_OVERHEAD_BYTES;
     this.#open.events.push(event);
     this.#open.bytes += cost;
@@ -79,8 +84,9 @@ export class TransactionQueue implements EventQueue {
     if (this.#open !== null) this.#close(true);
   }
 
-  barrier(): void {
-    // Whoever pulls gets everything in order.
+  /** Whoever pulls gets everything in order. */
+  barrier(call?: () => Promise<unknown>): void {
+    if (call !== undefined) this.#calls.push(call);
   }
 
   flush(): void {
@@ -107,8 +113,9 @@ export class TransactionQueue implements EventQueue {
   }
 
   drop(): void {
-    this.#closed.length = 0;
-    this.#open = null;
+    this.#forgetOpen();
+    // What comes next has the shapes that these tell of.
+    this.#calls.unshift(...this.#closed.splice(0).flatMap(({ calls }) => calls));
     this.#bytes = 0;
     this.#giveRoom();
   }
@@ -150,8 +157,9 @@ export class TransactionQueue implements EventQueue {
       });
     }
     if (this.#ended) return null;
-    const { events, bytes, transaction, last } = this.#closed.shift()!;
+    const { events, bytes, transaction, last, calls } = this.#closed.shift()!;
     this.#inHand = true;
+    for (const call of calls) await call();
     this.#bytes -= bytes;
     if (this.#hasRoom) this.#giveRoom();
     return { events, lsn: events[0]!.lsn, last, ack: this.#acknowledger(events, transaction) };
@@ -177,8 +185,13 @@ export class TransactionQueue implements EventQueue {
 
   /** The rest of another transaction was missed with its slot: a part that never ends is of no use. */
   #forgetOthers(transaction: TrackedTransaction): void {
-    if (this.#open === null || this.#open.transaction === transaction) return;
+    if (this.#open !== null && this.#open.transaction !== transaction) this.#forgetOpen();
+  }
+
+  #forgetOpen(): void {
+    if (this.#open === null) return;
     this.#bytes -= this.#open.bytes;
+    this.#calls.unshift(...this.#open.calls);
     this.#open = null;
   }
 

@@ -10,6 +10,7 @@ import { Frontier } from "../delivery/frontier.ts";
 import type { BatchLimits } from "../delivery/handler.ts";
 import { Intake } from "../delivery/intake.ts";
 import { LanePlan } from "../delivery/lane_plan.ts";
+import { type SchemaChange, SchemaWatch, type TableShape } from "../delivery/schema_changes.ts";
 import { TransactionQueue } from "../delivery/transaction_queue.ts";
 import { PgStreamError } from "../errors.ts";
 import { INVALID_LSN } from "../lsn.ts";
@@ -101,6 +102,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   readonly #handlers = new Handlers();
   readonly #status: StatusBoard;
   readonly #gapListeners: ((gap: Gap) => unknown)[] = [];
+  readonly #schemaListeners: ((change: SchemaChange) => unknown)[] = [];
+  /** As those listeners know them. */
+  readonly #shapes = new Map<string, TableShape>();
   /** Walsenders that were opened for the slot. */
   readonly #own: Backend[] = [];
   #known: KnownSystem | null = null;
@@ -243,6 +247,22 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    */
   onGap(listener: (gap: Gap) => unknown): this {
     this.#gapListeners.push(listener);
+    return this;
+  }
+
+  /**
+   * Called when a watched table has another shape than the one that was known in this process: columns that
+   * were added, removed, or got another type, another primary key or replica identity. In its place: what
+   * was before it is handled, and the event that comes next is the first of the new shape; it waits until
+   * the listener is done. From `changes()` it is called when the part that begins with that event is asked
+   * for. Not called for the first shape of a table, nor before a change of a row comes; where a transaction
+   * comes again that altered the table, its shapes do, too. What the listener throws is logged.
+   *
+   * @throws {PgStreamError} `already-running`
+   */
+  onSchemaChange(listener: (change: SchemaChange) => unknown): this {
+    this.#mustBeIdle("onSchemaChange()");
+    this.#schemaListeners.push(listener);
     return this;
   }
 
@@ -448,7 +468,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     });
     const handOver = new HandOver(frontier);
     const prefixes = handlers ? this.#handlers.prefixes : new Set<string>();
-    const intake = new Intake(queue, frontier, handOver, { prefixes });
+    const schemas = this.#schemas();
+    const intake = new Intake(queue, frontier, handOver, { prefixes, schemas });
     const loadTypes = typeLoader(this.#options.parsers);
     const backfill = this.#backfills().make({
       loadTypes,
@@ -472,7 +493,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         onState: (state) => this.#status.become(state),
         onReconnect: () => this.#status.reconnected(),
         onLost: (error) => this.#status.failedBy(error),
-        onGap: (gap) => tell(this.#gapListeners, "onGap", this.#logger, gap),
+        onGap: (gap) => void tell(this.#gapListeners, "onGap", this.#logger, gap),
       },
       { frontier, queue, intake, handOut: handOver },
       backfill,
@@ -501,6 +522,16 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         this.#running = null;
       });
     return this.#running;
+  }
+
+  /** Null where nobody listens. */
+  #schemas(): SchemaWatch | null {
+    const listeners = this.#schemaListeners;
+    if (listeners.length === 0) return null;
+    return new SchemaWatch(
+      this.#shapes,
+      (change) => tell(listeners, "onSchemaChange", this.#logger, change),
+    );
   }
 
   #delivery(hooks: QueueHooks): Delivery {

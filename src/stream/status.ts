@@ -66,18 +66,18 @@ export interface CatchUpReport {
   busy: boolean;
 }
 
-/** Calls each listener. What it throws, or its promise is rejected with, is logged. */
+/** Calls each listener, and resolves when they are done. What one throws, or is rejected with, is logged. */
 export function tell<Arguments extends unknown[]>(
   listeners: readonly ((...args: Arguments) => unknown)[],
   name: string,
   logger: Logger,
   ...args: Arguments
-): void {
-  for (const listener of listeners) {
+): Promise<unknown> {
+  return Promise.all(listeners.map((listener) => {
     // An async function: what is thrown before the first await is a rejection too.
     const called = async () => await listener(...args);
-    called().catch((error) => logger.error(`A listener of ${name} failed`, error));
-  }
+    return called().catch((error) => logger.error(`A listener of ${name} failed`, error));
+  }));
 }
 
 /** What a run tells of itself. */
@@ -145,7 +145,7 @@ export class StatusBoard {
     const previous = this.#status.state;
     if (state === previous) return;
     this.#status.state = state;
-    tell(this.#listeners, "onStateChange", this.#logger, state, previous);
+    void tell(this.#listeners, "onStateChange", this.#logger, state, previous);
   }
 
   /** An event or a message is done. */

@@ -37,14 +37,14 @@ export const BUNDLES: readonly Bundle[] = [
     name: "pgstream",
     inputs: ["mod.ts"],
     workers: false,
-    mostBytes: 52.5 * KB,
+    mostBytes: 53 * KB,
     targetBytes: 40 * KB,
   },
   {
     name: "pgstream.workers",
     inputs: ["mod.ts", "src/workers.ts"],
     workers: true,
-    mostBytes: 79 * KB,
+    mostBytes: 80 * KB,
     targetBytes: 40 * KB,
   },
   {

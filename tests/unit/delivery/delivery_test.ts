@@ -10,7 +10,16 @@ import { describe, test } from "node:test";
 import type { DeliveryOptions } from "../../../src/delivery/delivery.ts";
 import { LanePlan } from "../../../src/delivery/lane_plan.ts";
 import { seededRandom } from "../../support/random.ts";
-import { batch, type Handle, Harness, isSettled, OVERHEAD, single, turn } from "./harness.ts";
+import {
+  batch,
+  type Handle,
+  Harness,
+  inTime,
+  isSettled,
+  OVERHEAD,
+  single,
+  turn,
+} from "./harness.ts";
 
 const BATCH = { maxEvents: 3, maxBytes: 100_000, maxDelayMs: 1 };
 
@@ -363,4 +372,46 @@ describe("timers, and with them status updates, run beside", () => {
     assertEquals(turns.count, 0);
     assertEquals(harness.frontier.confirmed, 1000n);
   });
+});
+
+describe("a call between two events", () => {
+  for (const lanes of [1, 5]) {
+    test(`waits for all before it, and what is behind waits for it: ${lanes} lanes`, async () => {
+      const log: string[] = [];
+      const harness = new Harness(async ({ key }) => {
+        await turn();
+        log.push(key!);
+      }, { lanes: new LanePlan(lanes) });
+      harness.offer(6);
+      harness.delivery.barrier(async () => {
+        log.push("called");
+        await turn();
+        await turn();
+        log.push("done");
+      });
+      harness.offer(6);
+      await inTime("the end", harness.drain());
+      assertEquals(log.slice(6, 8), ["called", "done"]);
+      assertEquals(log.slice(0, 6).sort(), ["1", "2", "3", "4", "5", "6"]);
+      assertEquals(log.length, 14);
+      assertEquals([harness.delivery.queueBytes, harness.frontier.confirmed], [0, 12n]);
+    });
+
+    test(`is made though what was before it is dropped, and not while hand-out is held: ${lanes} lanes`, async () => {
+      const log: string[] = [];
+      const harness = new Harness(({ key }) => log.push(key!), { lanes: new LanePlan(lanes) });
+      harness.offer(3);
+      harness.delivery.barrier(() => Promise.resolve(log.push("called")));
+      harness.delivery.hold();
+      const running = harness.run();
+      await turn();
+      harness.delivery.drop();
+      assertEquals(log, []);
+      harness.delivery.release();
+      await inTime("the end", harness.delivery.drained());
+      harness.stop();
+      await running;
+      assertEquals(log, ["called"]);
+    });
+  }
 });

@@ -12,6 +12,11 @@ import type { EventTable } from "../../../src/delivery/event_builder.ts";
 import type { EventQueue } from "../../../src/delivery/event_queue.ts";
 import { Frontier, type TrackedTransaction } from "../../../src/delivery/frontier.ts";
 import { Intake } from "../../../src/delivery/intake.ts";
+import {
+  type SchemaChange,
+  SchemaWatch,
+  type TableShape,
+} from "../../../src/delivery/schema_changes.ts";
 import type {
   Begin,
   Commit,
@@ -63,6 +68,7 @@ function commit(commitLsn: bigint, endLsn = commitLsn + 8n): Commit {
 class Recorder implements Partial<EventQueue> {
   readonly log: string[] = [];
   readonly bytes: number[] = [];
+  readonly calls: (() => Promise<unknown>)[] = [];
   readonly tables: EventTable[] = [];
   readonly transactions: TrackedTransaction[] = [];
   readonly frontier: Frontier;
@@ -91,8 +97,9 @@ class Recorder implements Partial<EventQueue> {
     this.frontier.expect(transaction);
   }
 
-  barrier(): void {
-    this.log.push("barrier");
+  barrier(call?: () => Promise<unknown>): void {
+    this.log.push(call === undefined ? "barrier" : "call");
+    if (call !== undefined) this.calls.push(call);
   }
 }
 
@@ -505,5 +512,156 @@ describe("a message that belongs to no transaction", () => {
     assertThrows(() => accept(intake, message("beat")), DeliveryError, "outside");
     accept(intake, begin(0x10n));
     assertThrows(() => accept(intake, message("beat", 1n, false)), DeliveryError, "inside");
+  });
+});
+
+describe("a table that gets another shape", () => {
+  const TABLE = { name: NAME, primaryKey: ["id"] };
+
+  /** Runs of one stream: what they tell, and what was told before. */
+  class Shapes {
+    readonly told = new Map<string, TableShape>();
+    readonly changes: SchemaChange[] = [];
+
+    run(): { intake: Intake; log: string[]; tell: () => Promise<void> } {
+      const frontier = new Frontier(0n);
+      const queue = new Recorder(frontier);
+      const schemas = new SchemaWatch(this.told, (change) => {
+        this.changes.push(change);
+        return Promise.resolve();
+      });
+      const intake = new Intake(queue as unknown as EventQueue, frontier, null, { schemas });
+      intake.connected();
+      const tell = async () => {
+        for (const call of queue.calls.splice(0)) await call();
+      };
+      return { intake, log: queue.log, tell };
+    }
+
+    /** Names of columns: those that were added, removed, changed. */
+    get columns(): string[] {
+      return this.changes.splice(0).map(({ added, removed, changed }) =>
+        [added, removed, changed].map((columns) => columns.map(({ name }) => name).join()).join("|")
+      );
+    }
+  }
+
+  test("is told before its first event of that shape, not for its first shape, and not for the same", async () => {
+    const shapes = new Shapes();
+    const { intake, log, tell } = shapes.run();
+    intake.declare(DOCUMENTS, TABLE);
+    accept(intake, begin(0x10n), insert("a"), insert("b"));
+    intake.declare({ ...DOCUMENTS }, TABLE);
+    accept(intake, insert("c"));
+    const other = relationOf("id* title body");
+    intake.declare(other, TABLE);
+    accept(intake, insert("d", other), insert("e", other), commit(0x10n));
+    const calls = log.filter((line) => line !== "barrier");
+    assertEquals(calls, [
+      "a 0/10/0",
+      "b 0/10/1",
+      "c 0/10/2",
+      "call",
+      "d 0/10/3",
+      "e 0/10/4",
+      "commit 24",
+    ]);
+    assertEquals(shapes.changes, [], "not before its turn");
+    await tell();
+    const text = { typeOid: 25, typeModifier: -1 };
+    const identity = { kind: "default", columns: ["id"] } as const;
+    assertEquals(shapes.changes, [{
+      schema: "public",
+      table: "documents",
+      lsn: "0/10",
+      added: [{ name: "title", ...text }],
+      removed: [],
+      changed: [],
+      replicaIdentity: { before: identity, after: identity },
+      primaryKey: { before: ["id"], after: ["id"] },
+    }]);
+  });
+
+  test("is told what of it: columns, types, lengths, keys and the replica identity", async () => {
+    const shapes = new Shapes();
+    const { intake, tell } = shapes.run();
+    let lsn = 0x10n;
+    const become = async (relation: Relation, primaryKey = ["id"]) => {
+      intake.declare(relation, { name: NAME, primaryKey });
+      accept(intake, begin(lsn), insert("a", relation), commit(lsn));
+      lsn += 0x10n;
+      await tell();
+    };
+    const typed = (typeOid: number, typeModifier: number): Relation => ({
+      ...DOCUMENTS,
+      columns: [DOCUMENTS.columns[0]!, { name: "body", typeOid, typeModifier, key: false }],
+    });
+    await become(DOCUMENTS);
+    await become(relationOf("id* content"));
+    await become(DOCUMENTS);
+    await become(typed(1043, 14));
+    await become(typed(1043, 24));
+    assertEquals(shapes.columns, ["content|body|", "body|content|", "||body", "||body"]);
+    await become(relationOf("id* body*", "full"));
+    await become(relationOf("id body*", "index"), ["id", "body"]);
+    assertEquals(shapes.changes.map(({ replicaIdentity }) => replicaIdentity.after), [
+      { kind: "full", columns: ["id", "body"] },
+      { kind: "index", columns: ["body"] },
+    ]);
+    assertEquals(shapes.changes[1]!.primaryKey, { before: ["id"], after: ["id", "body"] });
+    assertEquals(shapes.changes[1]!.replicaIdentity.before.kind, "full");
+  });
+
+  test("and comes again on another connection is told once, by the events that are queued", async () => {
+    const shapes = new Shapes();
+    const { intake, tell } = shapes.run();
+    const other = relationOf("id* title");
+    for (let connection = 0; connection < 3; connection++) {
+      intake.connected();
+      intake.declare(DOCUMENTS, TABLE);
+      accept(intake, begin(0x10n), insert("a"));
+      intake.declare(other, TABLE);
+      accept(intake, insert("b", other));
+      if (connection > 0) accept(intake, insert(`${connection}`, other));
+    }
+    accept(intake, commit(0x10n));
+    await tell();
+    assertEquals(shapes.columns, ["title|body|"]);
+
+    // Nor where the connection is lost between the relation and the event.
+    intake.connected();
+    intake.declare(DOCUMENTS, TABLE);
+    intake.connected();
+    intake.declare(other, TABLE);
+    accept(intake, begin(0x20n), insert("c", other), commit(0x20n));
+    await tell();
+    assertEquals(shapes.columns, []);
+  });
+
+  test("while no stream runs is told by the next run; one that was not told yet is, too", async () => {
+    const shapes = new Shapes();
+    const first = shapes.run();
+    first.intake.declare(DOCUMENTS, TABLE);
+    accept(first.intake, begin(0x10n), insert("a"), commit(0x10n));
+    const other = relationOf("id* title");
+    first.intake.declare(other, TABLE);
+    accept(first.intake, begin(0x20n), insert("b", other), commit(0x20n));
+    assertEquals(shapes.columns, [], "it was stopped before that");
+    for (const expected of [["title|body|"], []]) {
+      const next = shapes.run();
+      next.intake.declare(other, TABLE);
+      accept(next.intake, begin(0x20n), insert("b", other), commit(0x20n));
+      await next.tell();
+      assertEquals(shapes.columns, expected);
+    }
+  });
+
+  test("is nobody's business where it is not watched", () => {
+    const { intake, log } = new Shapes().run();
+    intake.declare(OTHER, null);
+    accept(intake, begin(0x10n), insert("a", OTHER));
+    intake.declare(relationOf("id* x", "default", 2), null);
+    accept(intake, insert("a", relationOf("id* x", "default", 2)), commit(0x10n));
+    assertEquals(log, ["commit 24"]);
   });
 });

@@ -427,3 +427,58 @@ async function play(seed: number): Promise<void> {
 test("no random history stalls, mixes transactions, or confirms what is not acknowledged", async () => {
   for (let seed = 1; seed <= 60; seed++) await play(seed);
 });
+
+describe("what is to be called between two events", () => {
+  /** Notes calls and events in the order in which they come. */
+  function calling(): { pull: Pull; log: string[]; call: (name: string) => void } {
+    const pull = new Pull();
+    const log: string[] = [];
+    const call = (name: string) =>
+      pull.queue.barrier(async () => {
+        await turn();
+        log.push(name);
+      });
+    return { pull, log, call };
+  }
+
+  test("parts a transaction there, and is called when the part behind it is asked for", async () => {
+    const { pull, log, call } = calling();
+    call("a");
+    pull.offer(2);
+    call("b");
+    call("c");
+    pull.offer(1).commit();
+    const first = await pull.next();
+    assertEquals([keysOf(first), first.last, log], ["10/0 10/1", false, ["a"]]);
+    const second = await pull.next();
+    assertEquals([keysOf(second), second.last, log], ["10/2", true, ["a", "b", "c"]]);
+    first.ack();
+    assertEquals(pull.frontier.confirmed, 0n);
+    second.ack();
+    assertEquals([pull.frontier.confirmed, pull.queue.queueBytes], [10n, 0]);
+  });
+
+  test("between two transactions parts none of them", async () => {
+    const { pull, log, call } = calling();
+    pull.transaction(1);
+    call("a");
+    pull.transaction(2);
+    assertEquals([keysOf(await pull.next()), log], ["10/0", []]);
+    const part = await pull.next();
+    assertEquals([keysOf(part), part.last, log], ["20/0 20/1", true, ["a"]]);
+  });
+
+  test("is called in order, before what comes next, where the rest was dropped", async () => {
+    const { pull, log, call } = calling();
+    call("a");
+    pull.transaction(1);
+    call("b");
+    pull.offer(1);
+    call("c");
+    pull.queue.drop();
+    pull.commit();
+    assertEquals(log, []);
+    pull.transaction(1);
+    assertEquals([keysOf(await pull.next()), log], ["30/0", ["a", "b", "c"]]);
+  });
+});
