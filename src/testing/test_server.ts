@@ -19,11 +19,14 @@ const NO_DSN = "postgresql://nobody@localhost:5432/none?sslmode=disable";
  * @typeParam T the tables of the stream
  */
 export type FedEvent<T> = EventOf<
-  { [N in keyof T]: { [Column in keyof T[N]]: TextOr<T[N][Column]> } }
+  {
+    [N in keyof T]: {
+      // A column of texts has these, and no others.
+      [Column in keyof T[N]]: [T[N][Column]] extends [string | null] ? T[N][Column]
+        : T[N][Column] | string;
+    };
+  }
 >;
-
-/** A column of texts has these, and no others. */
-type TextOr<V> = [V] extends [string | null] ? V : V | string;
 
 /** What became of events. */
 export interface FeedReport<T extends object = Record<string, AnyRow>> {
