@@ -1,17 +1,17 @@
 /**
- * Plays a shape on a server, and looks at it in three ways: a stream that runs meanwhile, one that
+ * Plays shapes on a server, and looks at each in three ways: a stream that runs meanwhile, one that
  * comes late, and the bytes. Each has to tell exactly what is expected, and to leave what SELECT says.
  */
 
-import { assert, assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
+import { assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
 import { PgStream, PgStreamError } from "../../mod.ts";
 import { formatTableName } from "../../src/table_name.ts";
 import type { PostgresServer } from "../support/servers/postgres.ts";
 import { started, until, within } from "../support/streams.ts";
-import { type Content, Model, sorted } from "./model.ts";
+import { compare, coordinates } from "./compare.ts";
 import { byteLevel, type Seen, seenOf } from "./seen.ts";
-import type { Change, Script, Shape } from "./shape.ts";
-import { MARKER, SqlWorld } from "./world.ts";
+import type { Script, Shape } from "./shape.ts";
+import { MARKER, Sessions, SqlWorld } from "./world.ts";
 
 /** What the shapes need of a server. */
 export function serverSettings(major: number): Record<string, string> {
@@ -29,165 +29,197 @@ export interface Place {
   dsn: string;
 }
 
+/** What became of a shape: what came and where it stood, or what was wrong. */
+export type Outcome = { seen: Seen[] } | { error: unknown };
+
+/** A shape that is being played. */
+interface Part {
+  script: Script;
+  world: SqlWorld;
+}
+
 const PATIENCE_MS = 60_000;
 let played = 0;
 
-/** Plays the shape. @throws where anything came otherwise than expected. */
-export async function play(shape: Shape, { server, dsn }: Place): Promise<void> {
+/** Plays one shape, with a publication and slots of its own. */
+export async function playAlone(shape: Shape, place: Place): Promise<Outcome> {
+  const [outcome] = await playParts([shape], place);
+  return outcome!;
+}
+
+/** Plays shapes with as few streams as may be: those that allow it share one, on all their tables. */
+export async function playTogether(shapes: readonly Shape[], place: Place): Promise<Outcome[]> {
+  const major = place.server.major;
+  const sharing = shapes.filter((shape) => {
+    const { database, publication, refused, late } = shape.script(major);
+    return [database, publication, refused, late].every((own) => own === undefined);
+  });
+  const together = await playParts(sharing, place)
+    // What ends the stream ends it for all: each by itself, then, to see which it was.
+    .catch(() => null);
+  const outcomes: Outcome[] = [];
+  for (const shape of shapes) {
+    const index = sharing.indexOf(shape);
+    const shared = index === -1 ? undefined : together?.[index];
+    outcomes.push(
+      shared ?? await playAlone(shape, place).catch((error) => ({ error })),
+    );
+  }
+  return outcomes;
+}
+
+async function playParts(shapes: readonly Shape[], { server, dsn }: Place): Promise<Outcome[]> {
   const { major } = server;
-  const script = shape.script(major);
   const name = `shape_${++played}`;
-  if (script.database !== undefined) {
-    const how = `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ${script.database}`;
+  const scripts = shapes.map((shape) => shape.script(major));
+  const [database] = scripts.flatMap(({ database }) => database ?? []);
+  if (database !== undefined) {
+    const how = `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ${database}`;
     await server.query(`CREATE DATABASE ${name} ${how}`);
     dsn = server.dsnOf(name);
   }
-  const world = new SqlWorld({ dsn, major, name, schema: script.schema ?? name });
+  const sessions = new Sessions(dsn);
+  const parts: Part[] = [];
   try {
-    await world.create(script);
-    if (script.refused !== undefined) await refuse(script.refused, script, world);
-    else await follow(script, world);
+    for (const [index, script] of scripts.entries()) {
+      const schema = script.schema ?? `${name}_${index}`;
+      parts.push({ script, world: new SqlWorld(sessions, { major, schema }) });
+      await parts[index]!.world.create(script, name);
+    }
+    const [first] = parts;
+    if (first === undefined) return [];
+    if (first.script.refused === undefined) return await follow(parts, dsn, name);
+    return [await outcomeOf(() => refuse(first.script.refused!, first, name))];
   } finally {
-    await world.end();
-    await shape.after?.(world);
+    await parts[0]?.world.dropShared(name);
+    await sessions.end();
   }
 }
 
 /** What is refused is refused before anything is made. */
-async function refuse(kind: string, script: Script, world: SqlWorld): Promise<void> {
-  const error = await streamOf(world, script.watch, world.name, []).setup()
+async function refuse(kind: string, { script, world }: Part, name: string): Promise<Seen[]> {
+  const error = await streamOf([{ watch: script.watch, world }], world.dsn, name, name, []).setup()
     .then(() => null, (error) => error);
-  await assertRefused(error, kind);
-  assertEquals(await world.query(`SELECT FROM pg_publication WHERE pubname = '${world.name}'`), []);
-  assertEquals(
-    await world.query(`SELECT FROM pg_replication_slots WHERE slot_name = '${world.name}'`),
-    [],
-  );
+  assertRefused(error, kind);
+  const made = (table: string, column: string) =>
+    world.query(`SELECT FROM ${table} WHERE ${column} = '${name}'`);
+  assertEquals(await made("pg_publication", "pubname"), []);
+  assertEquals(await made("pg_replication_slots", "slot_name"), []);
+  return [];
 }
 
 function assertRefused(error: unknown, kind: string): void {
   assertNotEquals(error, null, `nothing was refused, where ${kind} was expected`);
   assertInstanceOf(error, PgStreamError);
   assertEquals(error.kind, kind, error.message);
-  assert(error.hint, `no way out: ${error.message}`);
+  assertNotEquals(error.hint ?? "", "", `no way out: ${error.message}`);
 }
 
 function streamOf(
-  { dsn, schema, name }: SqlWorld,
-  watch: string[],
+  parts: { watch: string[]; world: SqlWorld }[],
+  dsn: string,
+  publicationName: string,
   slotName: string,
   seen: Seen[],
 ): PgStream {
-  const tables = watch.map((table) => formatTableName({ schema, table }));
-  return new PgStream({ dsn, slotName, publicationName: name, logger: false })
+  const tables = parts.flatMap(({ watch, world: { schema } }) =>
+    [...watch, MARKER].map((table) => formatTableName({ schema, table }))
+  );
+  return new PgStream({ dsn, slotName, publicationName, logger: false })
     .watch(...tables).onChange((event) => void seen.push(seenOf(event)));
 }
 
-async function follow(script: Script, world: SqlWorld): Promise<void> {
-  const { dsn, name, schema } = world;
-  const watch = [...script.watch, MARKER];
+/** @throws where a stream cannot go on, so that nothing can be said of any part. */
+async function follow(parts: Part[], dsn: string, name: string): Promise<Outcome[]> {
+  const { schema, query } = parts.at(-1)!.world;
   const live: Seen[] = [];
-  const alongside = streamOf(world, watch, name, live);
+  const watched = parts.map(({ script: { watch }, world }) => ({ watch, world }));
+  const alongside = streamOf(watched, dsn, name, name, live);
   await alongside.setup();
   for (const slot of [`${name}_late`, `${name}_bytes`]) {
-    await world.query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
+    await query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
   }
   const running = await started(alongside);
+  const failed: unknown[] = [];
   try {
-    let failed: unknown = null;
-    void running.ended.then((error) => failed = error);
-    for (const step of script.steps) await world.run(step);
-    await world.query(`INSERT INTO ${MARKER} DEFAULT VALUES`);
+    let ended: unknown = null;
+    void running.ended.then((error) => ended = error);
+    for (const [index, { script, world }] of parts.entries()) {
+      try {
+        for (const step of script.steps) await world.run(step);
+      } catch (error) {
+        failed[index] = error;
+      }
+      await world.query(`INSERT INTO ${MARKER} DEFAULT VALUES`, "marker");
+    }
     await until("the marker in the stream that runs", () => {
-      if (failed !== null) throw failed;
-      return live.at(-1)?.table === MARKER;
+      if (ended !== null) throw ended;
+      return live.at(-1)?.table === MARKER && live.at(-1)?.schema === schema;
     }, PATIENCE_MS);
     await running.stop();
   } finally {
     await alongside.stop();
   }
-  const late = await comeLate(script, world);
+  const late = await comeLate(parts, dsn, name);
   const options = { dsn, slotName: `${name}_bytes`, publicationName: name };
-  const read = await within("the bytes", byteLevel(options, schema, MARKER), PATIENCE_MS);
+  const read = await within(
+    "the bytes",
+    byteLevel(options, { schema, table: MARKER }),
+    PATIENCE_MS,
+  );
+  const outcomes: Outcome[] = [];
+  for (const [index, part] of parts.entries()) {
+    const of = (seen: Seen[]) => seen.filter(({ schema }) => schema === part.world.schema);
+    outcomes.push(
+      index in failed
+        ? { error: failed[index] }
+        : await outcomeOf(() => check(part, of(live), of(late), of(read))),
+    );
+  }
+  return outcomes;
+}
 
+async function outcomeOf(work: () => Promise<Seen[]>): Promise<Outcome> {
+  try {
+    return { seen: await work() };
+  } catch (error) {
+    return { error };
+  }
+}
+
+/** A stream that begins when all is over. */
+async function comeLate(parts: Part[], dsn: string, name: string): Promise<Seen[]> {
+  const seen: Seen[] = [];
+  const catchUp = (watched: { watch: string[]; world: SqlWorld }[]) => {
+    const stream = streamOf(watched, dsn, name, `${name}_late`, seen);
+    return within("what comes late", stream.catchUp(), PATIENCE_MS);
+  };
+  const all = parts.map(({ script: { watch }, world }) => ({ watch, world }));
+  const late = parts[0]!.script.late;
+  if (late !== undefined) {
+    assertRefused(await catchUp(all).then(() => null, (error) => error), late.kind);
+  }
+  await catchUp(late === undefined ? all : [{ ...all[0]!, watch: late.watch }]);
+  return seen;
+}
+
+async function check(
+  { script, world }: Part,
+  live: Seen[],
+  late: Seen[],
+  read: Seen[],
+): Promise<Seen[]> {
   const contents = await world.contents(script);
-  const by = script.by ?? "key";
-  compare("the stream that ran", live, script.transactions, contents, by);
-  compare("the bytes", read, script.transactions, contents, "row");
+  compare("the stream that ran", live, script, contents);
+  compare("the bytes", read, script, contents);
   assertEquals(coordinates(read), coordinates(live), "the bytes and the stream that ran");
   if (script.late === undefined) {
-    compare("the stream that came late", late, script.transactions, contents, by);
+    compare("the stream that came late", late, script, contents);
     assertEquals(coordinates(late), coordinates(live), "the streams that ran and that came late");
   } else {
     const { watch } = script.late;
     const rest = live.filter(({ table }) => table === MARKER || watch.includes(table));
     assertEquals(late, rest, "the stream that came late");
   }
-}
-
-/** A stream that begins when all is over. */
-async function comeLate({ watch, late }: Script, world: SqlWorld): Promise<Seen[]> {
-  const seen: Seen[] = [];
-  const catchUp = (watch: string[]) =>
-    within(
-      "what comes late",
-      streamOf(world, [...watch, MARKER], `${world.name}_late`, seen).catchUp(),
-      PATIENCE_MS,
-    );
-  if (late !== undefined) {
-    assertRefused(await catchUp(watch).then(() => null, (error) => error), late.kind);
-  }
-  await catchUp(late?.watch ?? watch);
-  return seen;
-}
-
-const coordinates = (seen: Seen[]) =>
-  seen.map(({ lsn, ordinal, xid, commitTimeMs }) => ({ lsn, ordinal, xid, commitTimeMs }));
-
-/** What came, against what was expected, and then against the tables. */
-function compare(
-  who: string,
-  seen: Seen[],
-  expected: Change[][] | null,
-  contents: Content[],
-  by: "key" | "row",
-): void {
-  const transactions: Change[][] = [];
-  let lsn: bigint | null = null;
-  for (const { change, schema, table, lsn: at, ordinal } of seen) {
-    if (at !== lsn) {
-      assert(lsn === null || at > lsn, `${who}: commits go backwards`);
-      lsn = at;
-      transactions.push([]);
-    }
-    assertEquals(ordinal, transactions.at(-1)!.length, `${who}: ordinal of ${schema}.${table}`);
-    transactions.at(-1)!.push(change);
-  }
-  const marker = transactions.pop();
-  assertEquals(marker?.map(({ table }) => table), [MARKER], `${who}: the marker`);
-  if (expected !== null) {
-    const wanted = expected.map((changes) => changes.map((change) => told(change, who)));
-    assertEquals(transactions, wanted, who);
-  }
-  for (const { table, keyColumns, identity, columns, rows } of contents) {
-    // Where there is no primary key, a store has nothing to go by but what is told of the old row.
-    const keyed = by === "key" && keyColumns.length > 0;
-    const model = new Model(keyed ? "key" : "row", keyed ? keyColumns : identity);
-    try {
-      for (const change of transactions.flat()) {
-        if (change.table === table) model.apply(change);
-      }
-    } catch (error) {
-      throw new Error(`${who}, kept in step with ${table}: ${(error as Error).message}`);
-    }
-    const left = `${who}: what is left of ${table}`;
-    assertEquals(sorted(model.rows, columns), sorted(rows, columns), left);
-  }
-}
-
-/** What of a change each level tells. */
-function told(change: Change, who: string): Change {
-  return who === "the bytes"
-    ? { ...change, key: null, oldKey: null }
-    : { ...change, options: null };
+  return live;
 }

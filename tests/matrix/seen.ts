@@ -61,8 +61,7 @@ function fromEntries(entries: [string, string | null][]): Texts {
 /** Reads a slot up to the row of the marker, and what it says, by its messages alone. */
 export async function byteLevel(
   options: { dsn: string; slotName: string; publicationName: string },
-  schema: string,
-  marker: string,
+  marker: { schema: string; table: string },
 ): Promise<Seen[]> {
   const seen: Seen[] = [];
   const decoder = new PgOutputDecoder();
@@ -73,8 +72,7 @@ export async function byteLevel(
     let ordinal = 0;
     const add = (relation: Relation, change: Omit<Change, "table" | "key" | "oldKey">) => {
       assert(begun !== null, "a row outside of a transaction");
-      assertEquals(relation.schema, schema);
-      const { name: table } = relation;
+      const { schema, name: table } = relation;
       seen.push({
         change: { ...change, table, key: null, oldKey: null },
         schema,
@@ -102,7 +100,9 @@ export async function byteLevel(
           lastCommit = message.commitLsn;
           begun = null;
           stream.acknowledge(message.endLsn);
-          if (seen.at(-1)?.table === marker) return seen;
+          if (seen.at(-1)?.table === marker.table && seen.at(-1)?.schema === marker.schema) {
+            return seen;
+          }
           break;
         case "insert":
           add(message.relation, {

@@ -20,7 +20,7 @@ export interface Change {
   options: { cascade: boolean; restartIdentity: boolean } | null;
 }
 
-/** A statement, or several in one transaction; on another session; one that has to fail; or code. */
+/** In SQL, `$schema` is the shape's schema: a name that only it has. A statement, or several in one transaction; on another session; one that has to fail; or code. */
 export type Step =
   | string
   | { sql: string; session?: string; fails?: string }
@@ -88,8 +88,6 @@ export interface Shape {
   /** Takes much time and memory: in the tests it is played on one server only. */
   heavy?: boolean;
   script(major: number): Script;
-  /** Takes away what is of the whole server. */
-  after?(world: World): Promise<unknown>;
 }
 
 /** For `cannot`. @param reason of the majors before. */
