@@ -206,8 +206,8 @@ export interface Message {
   /** `Byte1('M')` */
   type: "message";
   /**
-   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
-   * outside of streams.
+   * In a stream, the transaction's id; null outside of streams. Never that of a subtransaction, which
+   * the server does not tell: that it was rolled back says nothing of the messages that it wrote.
    */
   xid: number | null;
   /** False where it belongs to no transaction: it then comes without `Begin` and `Commit`. */
