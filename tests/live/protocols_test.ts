@@ -528,7 +528,9 @@ for (const major of testMajors(13, 14, 15)) {
         const [name] = Object.keys(options);
         assertMatch(
           error.message,
-          new RegExp(`^${name}: .* needs PostgreSQL 1[456], and the server is ${major}\\.`),
+          new RegExp(
+            `^${name}: .* needs PostgreSQL 1[456], and the server is PostgreSQL ${major}\\.`,
+          ),
         );
       });
     }
