@@ -606,7 +606,7 @@ for (const major of testMajors(18, 13, 10)) {
       };
       await within("the second row", read()).finally(() => stream.close());
       const origins = messages.filter((message) => message.type === "origin");
-      assertEquals(origins.map(({ name }) => name), db.major <= 13 ? [""] : []);
+      assertEquals(origins.map(({ name }) => name), [db.major <= 13 ? "" : origin]);
       const rows = messages.filter((message) => message.type === "insert");
       assertEquals(rows.map(({ row }) => row.id), ["1", "2"]);
     });
