@@ -44,9 +44,12 @@ export interface Commit {
 export interface Origin {
   /** `Byte1('O')` */
   type: "origin";
-  /** LSN of the commit on the server of its origin; 0 in a stream, where it is not known yet. */
+  /**
+   * LSN of the commit on the server of its origin; 0 where it is not known: in a stream, and where
+   * there is no name.
+   */
   originLsn: bigint;
-  /** Name of the replication origin. */
+  /** Name of the replication origin; empty where PostgreSQL 13 or before sends an empty message for it. */
   name: string;
 }
 

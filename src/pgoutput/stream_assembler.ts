@@ -35,8 +35,8 @@ interface Streamed {
  * in memory.
  *
  * Two things only protocol 1 has. A logical message of a subtransaction that was rolled back stays,
- * for the server does not say that it was of one. And an `Origin` may be missing, or tell no LSN: it
- * is not known before the commit.
+ * for the server does not say that it was of one. And an `Origin` tells no LSN, which is not known
+ * before the commit.
  *
  * @example
  * ```ts

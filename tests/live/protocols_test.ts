@@ -293,6 +293,7 @@ for (const major of testMajors(18, 17, 16, 15, 14)) {
     after(() => db?.stop());
 
     test("assembled, they are what protocol 1 sends: savepoints, side by side, with DDL (20, 22)", async () => {
+      // SEED=… plays it again.
       const seed = Number(process.env.SEED ?? `${Date.now()}`.slice(-6));
       console.log(`seed ${seed}`);
       const ways: ReplicationStreamOptions[] = [{}, { streaming: true }];
@@ -561,8 +562,56 @@ for (const major of testMajors(18, 16)) {
         whole.flatMap((message) => message.type === "insert" ? [message.row.id] : []);
       const all = await receive(db, any!, { origin: "any" });
       assertEquals(idsOf(all), ["1", "2"]);
-      // Its name is not known any more where it was dropped since.
       assertEquals(idsOf(await receive(db, none!, { origin: "none" })), ["2"]);
+    });
+  });
+}
+
+for (const major of testMajors(18, 13, 10)) {
+  describe(`an origin that its own transaction has made, PostgreSQL ${major}`, () => {
+    let db: TestPostgres;
+    before(async () => {
+      db = await testPostgres({ major });
+      await db.query(`CREATE TABLE docs (id int PRIMARY KEY);
+        CREATE PUBLICATION ${PUBLICATION} FOR ALL TABLES`);
+    });
+    after(() => db?.stop());
+
+    test("does not end a stream, though up to 13 an empty message comes of it", async () => {
+      const slotName = uniqueName("protocol");
+      await db.query(`SELECT pg_create_logical_replication_slot('${slotName}', 'pgoutput')`);
+      const origin = uniqueName("origin");
+      const sql = openClient(db.dsn);
+      try {
+        await sql.unsafe(`BEGIN; SELECT pg_replication_origin_create('${origin}');
+          SELECT pg_replication_origin_session_setup('${origin}');
+          INSERT INTO docs VALUES (1); COMMIT`);
+        await sql.unsafe(`SELECT pg_replication_origin_session_reset();
+          SELECT pg_replication_origin_drop('${origin}')`);
+      } finally {
+        await sql.end();
+      }
+      await db.query("INSERT INTO docs VALUES (2)");
+      const stream = await ReplicationStream.open({
+        dsn: db.dsn,
+        slotName,
+        publicationName: PUBLICATION,
+        logger: false,
+      });
+      const decoder = new PgOutputDecoder();
+      const messages: PgOutputMessage[] = [];
+      const read = async () => {
+        for await (const { data } of stream) {
+          const message = decoder.decode(data);
+          messages.push(message);
+          if (message.type === "insert" && message.row.id === "2") break;
+        }
+      };
+      await within("the second row", read()).finally(() => stream.close());
+      const origins = messages.filter((message) => message.type === "origin");
+      assertEquals(origins.map(({ name }) => name), [db.major <= 13 ? "" : origin]);
+      const rows = messages.filter((message) => message.type === "insert");
+      assertEquals(rows.map(({ row }) => row.id), ["1", "2"]);
     });
   });
 }
