@@ -7,7 +7,13 @@ import type { Change, Script } from "./shape.ts";
 import { MARKER } from "./world.ts";
 
 /** Who saw it. */
-export type Witness = "the stream that ran" | "the stream that came late" | "the bytes";
+export type Witness =
+  | "the stream that ran"
+  | "the stream that came late"
+  | "the stream with lanes"
+  | "the bytes"
+  | "the bytes in parts"
+  | "the bytes in the smallest parts";
 
 /** Where each change stood: the same for every witness. */
 export function coordinates(seen: Seen[]): Omit<Seen, "change" | "schema" | "table">[] {
@@ -49,7 +55,7 @@ function compareLeft(
   { table, keyColumns, identity, columns, rows }: Content,
 ): void {
   // Where there is no primary key, a store has nothing to go by but what is told of the old row.
-  const keyed = who !== "the bytes" && script.by !== "row" && keyColumns.length > 0;
+  const keyed = !isBytes(who) && script.by !== "row" && keyColumns.length > 0;
   const model = new Model(keyed ? "key" : "row", keyed ? keyColumns : identity);
   try {
     for (const change of changes) if (change.table === table) model.apply(change);
@@ -62,7 +68,31 @@ function compareLeft(
 
 /** What of a change each level tells. */
 function told(change: Change, who: Witness): Change {
-  return who === "the bytes"
-    ? { ...change, key: null, oldKey: null }
-    : { ...change, options: null };
+  return isBytes(who) ? { ...change, key: null, oldKey: null } : { ...change, options: null };
+}
+
+function isBytes(who: Witness): boolean {
+  return who.startsWith("the bytes");
+}
+
+/**
+ * What came by lanes, in the order of the commits.
+ *
+ * @throws where changes of one key were not in that order.
+ */
+export function inOrder(seen: Seen[]): Seen[] {
+  const after = (a: Seen, b: Seen) =>
+    a.lsn === b.lsn ? a.ordinal - b.ordinal : a.lsn < b.lsn ? -1 : 1;
+  const last = new Map<string, Seen>();
+  for (const each of seen) {
+    const { key, oldKey } = each.change;
+    for (const known of [key, oldKey]) {
+      if (known === null) continue;
+      const name = JSON.stringify([each.schema, each.table, known]);
+      const before = last.get(name);
+      assert(before === undefined || after(before, each) < 0, `key ${name} is out of order`);
+      last.set(name, each);
+    }
+  }
+  return seen.toSorted(after);
 }

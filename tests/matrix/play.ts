@@ -1,14 +1,20 @@
 /**
- * Plays shapes on a server, and looks at each in three ways: a stream that runs meanwhile, one that
- * comes late, and the bytes. Each has to tell exactly what is expected, and to leave what SELECT says.
+ * Plays shapes on a server, and looks at each in several ways: a stream that runs meanwhile, one that
+ * comes late, one with lanes, and the bytes, whole and in parts. Each has to tell exactly what is expected,
+ * and to leave what SELECT says.
  */
 
 import { assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
-import { PgStream, PgStreamError } from "../../mod.ts";
+import {
+  PgStream,
+  PgStreamError,
+  type PgStreamOptions,
+  type ReplicationStreamOptions,
+} from "../../mod.ts";
 import { formatTableName } from "../../src/table_name.ts";
 import type { PostgresServer } from "../support/servers/postgres.ts";
-import { started, until, within } from "../support/streams.ts";
-import { compare, coordinates } from "./compare.ts";
+import { started, until, within, withServerOptions } from "../support/streams.ts";
+import { compare, coordinates, inOrder, type Witness } from "./compare.ts";
 import { byteLevel, type Seen, seenOf } from "./seen.ts";
 import type { Script, Shape } from "./shape.ts";
 import { MARKER, Sessions, SqlWorld } from "./world.ts";
@@ -39,6 +45,8 @@ interface Part {
 }
 
 const PATIENCE_MS = 60_000;
+/** Each change as soon as it is decoded, whatever its transaction comes to. */
+const IN_SMALLEST_PARTS = "-c debug_logical_replication_streaming=immediate";
 let played = 0;
 
 /** Plays one shape, with a publication and slots of its own. */
@@ -97,10 +105,10 @@ async function playParts(shapes: readonly Shape[], { server, dsn }: Place): Prom
 }
 
 /** What is refused is refused before anything is made. */
-async function refuse(kind: string, { script, world }: Part, name: string): Promise<Seen[]> {
-  const error = await streamOf([{ watch: script.watch, world }], world.dsn, name, name, []).setup()
-    .then(() => null, (error) => error);
-  assertRefused(error, kind);
+async function refuse(kind: string, part: Part, name: string): Promise<Seen[]> {
+  const { world } = part;
+  const stream = streamOf([part], { dsn: world.dsn, publicationName: name, slotName: name });
+  assertRefused(await stream.setup().then(() => null, (error) => error), kind);
   const made = (table: string, column: string) =>
     world.query(`SELECT FROM ${table} WHERE ${column} = '${name}'`);
   assertEquals(await made("pg_publication", "pubname"), []);
@@ -115,29 +123,49 @@ function assertRefused(error: unknown, kind: string): void {
   assertNotEquals(error.hint ?? "", "", `no way out: ${error.message}`);
 }
 
-function streamOf(
-  parts: { watch: string[]; world: SqlWorld }[],
-  dsn: string,
-  publicationName: string,
-  slotName: string,
-  seen: Seen[],
-): PgStream {
-  const tables = parts.flatMap(({ watch, world: { schema } }) =>
-    [...watch, MARKER].map((table) => formatTableName({ schema, table }))
-  );
-  return new PgStream({ dsn, slotName, publicationName, logger: false })
-    .watch(...tables).onChange((event) => void seen.push(seenOf(event)));
+/** A stream of all tables of the parts. */
+function streamOf(parts: Part[], options: PgStreamOptions): PgStream {
+  const stream = new PgStream({ logger: false, ...options });
+  for (const { script: { watch, options }, world: { schema } } of parts) {
+    for (const table of [...watch, MARKER]) {
+      const name = formatTableName({ schema, table });
+      const told = options?.[table];
+      if (told === undefined) stream.watch(name);
+      else stream.watch(name, told);
+    }
+  }
+  return stream;
+}
+
+/** How the bytes are read. */
+function waysOf(
+  major: number,
+): { who: Witness; slot: string; options: ReplicationStreamOptions }[] {
+  return [
+    { who: "the bytes" as const, slot: "bytes", options: {} },
+    ...major >= 14
+      ? [{ who: "the bytes in parts" as const, slot: "parts", options: { streaming: true } }]
+      : [],
+    ...major >= 16
+      ? [{
+        who: "the bytes in the smallest parts" as const,
+        slot: "smallest",
+        options: { streaming: "parallel" as const },
+      }]
+      : [],
+  ];
 }
 
 /** @throws where a stream cannot go on, so that nothing can be said of any part. */
 async function follow(parts: Part[], dsn: string, name: string): Promise<Outcome[]> {
-  const { schema, query } = parts.at(-1)!.world;
+  const { schema, query, major } = parts.at(-1)!.world;
   const live: Seen[] = [];
-  const watched = parts.map(({ script: { watch }, world }) => ({ watch, world }));
-  const alongside = streamOf(watched, dsn, name, name, live);
+  const alongside = streamOf(parts, { dsn, publicationName: name, slotName: name })
+    .onChange((event) => void live.push(seenOf(event)));
   await alongside.setup();
-  for (const slot of [`${name}_late`, `${name}_bytes`]) {
-    await query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
+  const ways = waysOf(major);
+  for (const slot of ["late", "lanes", ...ways.map(({ slot }) => slot)]) {
+    await query(`SELECT pg_create_logical_replication_slot('${name}_${slot}', 'pgoutput')`);
   }
   const running = await started(alongside);
   const failed: unknown[] = [];
@@ -160,20 +188,23 @@ async function follow(parts: Part[], dsn: string, name: string): Promise<Outcome
   } finally {
     await alongside.stop();
   }
-  const late = await comeLate(parts, dsn, name);
-  const options = { dsn, slotName: `${name}_bytes`, publicationName: name };
-  const read = await within(
-    "the bytes",
-    byteLevel(options, { schema, table: MARKER }),
-    PATIENCE_MS,
-  );
+  const seen = new Map<Witness, Seen[]>([["the stream that ran", live]]);
+  seen.set("the stream that came late", await comeLate(parts, dsn, name, "late"));
+  seen.set("the stream with lanes", inOrder(await comeLate(parts, dsn, name, "lanes")));
+  for (const { who, slot, options } of ways) {
+    const read = byteLevel({
+      dsn: slot === "smallest" ? withServerOptions(dsn, IN_SMALLEST_PARTS) : dsn,
+      slotName: `${name}_${slot}`,
+      publicationName: name,
+      inParts: slot === "smallest",
+      ...options,
+    }, { schema, table: MARKER });
+    seen.set(who, await within(who, read, PATIENCE_MS));
+  }
   const outcomes: Outcome[] = [];
   for (const [index, part] of parts.entries()) {
-    const of = (seen: Seen[]) => seen.filter(({ schema }) => schema === part.world.schema);
     outcomes.push(
-      index in failed
-        ? { error: failed[index] }
-        : await outcomeOf(() => check(part, of(live), of(late), of(read))),
+      index in failed ? { error: failed[index] } : await outcomeOf(() => check(part, seen)),
     );
   }
   return outcomes;
@@ -187,39 +218,47 @@ async function outcomeOf(work: () => Promise<Seen[]>): Promise<Outcome> {
   }
 }
 
-/** A stream that begins when all is over. */
-async function comeLate(parts: Part[], dsn: string, name: string): Promise<Seen[]> {
+/** A stream that begins when all is over; on the slot for lanes, with several of them, and in batches. */
+async function comeLate(
+  parts: Part[],
+  dsn: string,
+  name: string,
+  slot: "late" | "lanes",
+): Promise<Seen[]> {
   const seen: Seen[] = [];
-  const catchUp = (watched: { watch: string[]; world: SqlWorld }[]) => {
-    const stream = streamOf(watched, dsn, name, `${name}_late`, seen);
+  const catchUp = (parts: Part[]) => {
+    const options = { dsn, publicationName: name, slotName: `${name}_${slot}` };
+    const stream = slot === "late"
+      ? streamOf(parts, options).onChange((event) => void seen.push(seenOf(event)))
+      : streamOf(parts, { ...options, concurrency: 3 })
+        .onBatch((events) => void seen.push(...events.map(seenOf)));
     return within("what comes late", stream.catchUp(), PATIENCE_MS);
   };
-  const all = parts.map(({ script: { watch }, world }) => ({ watch, world }));
-  const late = parts[0]!.script.late;
-  if (late !== undefined) {
-    assertRefused(await catchUp(all).then(() => null, (error) => error), late.kind);
+  const [first] = parts;
+  const late = first!.script.late;
+  if (late === undefined) {
+    await catchUp(parts);
+  } else {
+    assertRefused(await catchUp(parts).then(() => null, (error) => error), late.kind);
+    await catchUp([{ ...first!, script: { ...first!.script, watch: late.watch } }]);
   }
-  await catchUp(late === undefined ? all : [{ ...all[0]!, watch: late.watch }]);
   return seen;
 }
 
-async function check(
-  { script, world }: Part,
-  live: Seen[],
-  late: Seen[],
-  read: Seen[],
-): Promise<Seen[]> {
+async function check({ script, world }: Part, all: Map<Witness, Seen[]>): Promise<Seen[]> {
   const contents = await world.contents(script);
-  compare("the stream that ran", live, script, contents);
-  compare("the bytes", read, script, contents);
-  assertEquals(coordinates(read), coordinates(live), "the bytes and the stream that ran");
-  if (script.late === undefined) {
-    compare("the stream that came late", late, script, contents);
-    assertEquals(coordinates(late), coordinates(live), "the streams that ran and that came late");
-  } else {
-    const { watch } = script.late;
-    const rest = live.filter(({ table }) => table === MARKER || watch.includes(table));
-    assertEquals(late, rest, "the stream that came late");
+  const of = (who: Witness) => all.get(who)!.filter(({ schema }) => schema === world.schema);
+  const live = of("the stream that ran");
+  for (const who of all.keys()) {
+    const seen = of(who);
+    if (script.late !== undefined && /late|lanes/.test(who)) {
+      const { watch } = script.late;
+      const rest = live.filter(({ table }) => table === MARKER || watch.includes(table));
+      assertEquals(seen, rest, who);
+    } else {
+      compare(who, seen, script, contents);
+      assertEquals(coordinates(seen), coordinates(live), `${who}, and the stream that ran`);
+    }
   }
   return live;
 }

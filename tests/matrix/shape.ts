@@ -49,6 +49,8 @@ export interface Script {
   schema?: string;
   /** What CREATE PUBLICATION says behind its name; `$marker` is the marker table. Default: `setup()` makes it. */
   publication?: string;
+  /** What `watch()` is told beside the names. */
+  options?: Record<string, { columns?: string[]; where?: string }>;
   /** What CREATE DATABASE says of the one that it takes. Default: one for all shapes, in UTF-8. */
   database?: string;
   /** The kind of the error with which `setup()` refuses it; there are no steps then. */
