@@ -96,6 +96,15 @@ export interface PgStreamOptions {
    * at all, `start()` rejects. The first connection is never tried twice.
    */
   reconnect?: false | Partial<RetryLimits>;
+  /**
+   * True: large columns that an update left alone, and that the server therefore did not send, are read again
+   * by primary key before the event is handed out: they are in `row`, and not in `unchanged`. Their values are
+   * those of the time when they are read, which may be newer than the event. What is of a row that is gone
+   * by then, or has another key, stays in `unchanged`. The role needs `SELECT`. A read that fails is tried
+   * again as a handler is, and given up with an error of kind `read-unchanged`. About 2 MiB are read ahead of
+   * the handlers, beside `maxQueueBytes`; `changes()` hands out smaller parts. Default: false.
+   */
+  readUnchanged?: boolean;
   /** A slot that standbys keep too, so that it outlives a fail-over. PostgreSQL 17 and later. Default: false. */
   failover?: boolean;
   /**
@@ -156,6 +165,7 @@ const CHOICES: { [option in keyof PgStreamOptions]?: { now: unknown[]; later?: u
   backfill: { now: ["never", "initial"] },
   onSlotLost: { now: ["error", "recreate"] },
   whenSlotInUse: { now: ["error", "wait"] },
+  readUnchanged: { now: [true, false] },
   failover: { now: [true, false] },
   temporary: { now: [true, false] },
 };
@@ -172,6 +182,7 @@ export interface ResolvedOptions {
   onSlotLost: "error" | "recreate";
   whenSlotInUse: "error" | "wait";
   reconnect: RetryLimits | null;
+  readUnchanged: boolean;
   failover: boolean;
   temporary: boolean;
   backfill: "initial" | "never";
@@ -225,6 +236,7 @@ export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
       minDelayMs: 100,
       maxDelayMs: 5000,
     }),
+    readUnchanged: options.readUnchanged ?? false,
     failover: options.failover ?? false,
     temporary: options.temporary ?? false,
     backfill: options.backfill ?? "never",
