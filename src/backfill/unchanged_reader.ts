@@ -12,7 +12,6 @@ import { DeliveryError } from "../delivery/errors.ts";
 import type { RowValues, ValueTypes } from "../delivery/row_values.ts";
 import type { UnchangedReader as Reader, UnreadEvent } from "../delivery/unchanged.ts";
 import { PgStreamError } from "../errors.ts";
-import type { Row } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { rowsOf } from "../replication/server.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
@@ -249,10 +248,10 @@ export class UnchangedReader implements Reader {
 /** Each event has values of its own, whoever else was read with the same row. */
 function put(event: ChangeEvent, row: TextRow, values: RowValues | null): void {
   const sent = event.unchanged.filter((column) => row[column] !== undefined);
-  const read: Row = Object.create(null);
+  const read: TextRow = Object.create(null);
   for (const column of sent) read[column] = row[column]!;
   values?.read(read);
-  for (const column of sent) (event.row as Row)[column] = read[column]!;
+  for (const column of sent) (event.row as Record<string, unknown>)[column] = read[column]!;
   event.unchanged = event.unchanged.filter((column) => !sent.includes(column));
 }
 
