@@ -24,7 +24,7 @@ import { readSlot, type Slot } from "./slot_state.ts";
 import { checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
 import { checkPublicationOnStandby } from "./standby_publication.ts";
 import { readTables, type WatchedTable } from "./tables.ts";
-import { checkColumns, checkSupported, wantedTables } from "./wanted_tables.ts";
+import { checkColumns, checkConditions, checkSupported, wantedTables } from "./wanted_tables.ts";
 
 export { checkPublished } from "./published_check.ts";
 
@@ -69,10 +69,10 @@ export async function setUp(options: Setup, signal?: AbortSignal): Promise<Setup
     if (standby) checkStandbyDecodes(connection);
     if (failover) await checkFailoverSupported(connection, slotName, signal);
     checkSupported(connection, options);
+    checkConditions(publicationName, options.tables);
     const tables = wantedTables(
       await readTables(connection, options.tables, signal),
       options.tables,
-      connection,
     );
     await checkColumns(connection, tables, signal);
     const publication = await readPublication(connection, publicationName, signal);
