@@ -6,7 +6,7 @@ import { type Lsn, parseLsn } from "../lsn.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { ChunkReader } from "./chunk_reader.ts";
 import { BackfillError } from "./errors.ts";
-import { type BackfillStatus, CANCELLED, Job, type JobOptions } from "./job.ts";
+import { type BackfillStatus, CANCELLED, Job, type JobOptions, noCondition } from "./job.ts";
 import { standbyKeepsNoState } from "./postgres_state_store.ts";
 import type { KnownServer, Progress } from "./progress.ts";
 import { keyParts } from "./read_plan.ts";
@@ -150,8 +150,9 @@ export class Backfill {
   /** Reads rows of a table, all or some, whatever was read of it before. Resolves when they are handled. */
   add(options: JobOptions): Promise<void> {
     const job = new Job(options);
-    if (this.#over !== null) {
-      job.end(this.#over.reason);
+    const refused = this.#over?.reason ?? noCondition(options);
+    if (this.#over !== null || refused !== null) {
+      job.end(refused);
       return job.finished;
     }
     this.#jobs.push(job);

@@ -1,6 +1,8 @@
 /** One backfill of one table. */
 import { formatTableName, type TableName } from "../table_name.ts";
+import { whatIsOpen } from "../wire/sql_condition.ts";
 import type { Chunk, Wanted } from "./chunk_reader.ts";
+import { BackfillError } from "./errors.ts";
 import { noProgress, type TableProgress } from "./progress.ts";
 
 /** Why a job is cancelled that may be planned anew. */
@@ -19,6 +21,19 @@ export interface JobOptions {
   keys?: readonly string[] | undefined;
   /** Ends the job, which then rejects with its reason. */
   signal?: AbortSignal | undefined;
+}
+
+/** The error for a condition that is not one text in its own right; null where it may go into a statement. */
+export function noCondition({ name, where }: JobOptions): BackfillError | null {
+  const open = where === undefined ? null : whatIsOpen(where);
+  return open === null ? null : new BackfillError(
+    `What to read of table "${formatTableName(name)}" is not one condition: ${open} in it has no ` +
+      "place there, or no end",
+    {
+      kind: "invalid-option",
+      hint: "Pass what stands between the parentheses of WHERE (…), such as: id > 1000",
+    },
+  );
 }
 
 /** Waits for its turn, is played, and settles. */

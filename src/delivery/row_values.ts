@@ -43,7 +43,7 @@ export class RowValues {
     } catch (error) {
       const name = `${JSON.stringify(column.name)} of ${formatTableName(this.#table)}`;
       throw error instanceof ParserFailure
-        ? parserFailed(name, column.type)
+        ? parserFailed(name, column.type, error.message)
         : malformedValue(name, column.type);
     }
   }
@@ -97,11 +97,12 @@ function malformedValue(column: string, type: string): DeliveryError {
   });
 }
 
-function parserFailed(column: string, type: string): DeliveryError {
-  return new DeliveryError(`Your parser threw on a value of column ${column}, type ${type}`, {
+/** @param how it failed: it threw, or gave a promise */
+function parserFailed(column: string, type: string, how: string): DeliveryError {
+  return new DeliveryError(`Your parser ${how} on a value of column ${column}, type ${type}`, {
     kind: "parser-failed",
     hint:
-      "It has to read all that Postgres prints for the type, and may return the text as it is. " +
+      "It has to read, at once, all that Postgres prints for the type, and may return the text as it is. " +
       "What is not confirmed comes again.",
   });
 }

@@ -5,7 +5,7 @@ import { PublicationError } from "./errors.ts";
 import { type Publication, publishedAs } from "./publication.ts";
 import { differencesOf, differenceWarning } from "./published_differences.ts";
 import type { CatalogTable, WatchedTable } from "./tables.ts";
-import { refusedPart } from "./wanted_tables.ts";
+import { checkConditions, refusedPart } from "./wanted_tables.ts";
 
 /**
  * Checks that rows can be told by what is published of them.
@@ -43,6 +43,7 @@ export async function checkPublished(
       },
     );
   }
+  checkConditions(publicationName, watched);
   const wanted = tables.map((table, index) => ({ ...table, publish: watched[index]! }));
   let differences;
   try {

@@ -25,7 +25,7 @@ import { readSlot, type Slot } from "./slot_state.ts";
 import { checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
 import { checkPublicationOnStandby } from "./standby_publication.ts";
 import { readTables, type WatchedTable } from "./tables.ts";
-import { checkColumns, checkSupported, wantedTables } from "./wanted_tables.ts";
+import { checkColumns, checkConditions, checkSupported, wantedTables } from "./wanted_tables.ts";
 
 export { checkPublished } from "./published_check.ts";
 
@@ -78,10 +78,10 @@ async function make(options: Setup, signal: AbortSignal): Promise<SetupReport> {
     if (standby) checkStandbyDecodes(connection);
     if (failover) await checkFailoverSupported(connection, slotName, signal);
     checkSupported(connection, options);
+    checkConditions(publicationName, options.tables);
     const tables = wantedTables(
       await readTables(connection, options.tables, signal),
       options.tables,
-      connection,
     );
     await checkColumns(connection, tables, signal);
     const publication = await readPublication(connection, publicationName, signal);

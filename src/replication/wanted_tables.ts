@@ -3,6 +3,7 @@ import { formatTableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteLiteral } from "../wire/quote.ts";
+import { whatIsOpen } from "../wire/sql_condition.ts";
 import { PublicationError, ReplicationError } from "./errors.ts";
 import type { WantedTable } from "./publication_sql.ts";
 import { namesOf, rowsOf } from "./server.ts";
@@ -39,28 +40,36 @@ export function checkSupported(
   }
 }
 
-/**
- * Puts together what the catalogue has of tables and what is to be published of them, in the same order.
- *
- * @throws {ReplicationError} of kind `not-supported`: a root of partitions before PostgreSQL 13.
- */
+/** Puts together what the catalogue has of tables and what is to be published of them, in the same order. */
 export function wantedTables(
   found: readonly CatalogTable[],
   watched: readonly WatchedTable[],
-  connection: Connection,
 ): WantedTable[] {
   return found.map((table, index) => {
-    if (table.partitioned && connection.serverVersion < 130000) {
-      throw notSupported(
-        connection,
-        `does not publish the root of partitions "${formatTableName(table)}"`,
-        "PostgreSQL 13 and later publish changes of partitions under the name of their root: watch " +
-          "the partitions themselves.",
-      );
-    }
     const { columns, where } = watched[index]!;
     return { ...table, publish: { columns, where } };
   });
+}
+
+/**
+ * Checks that each condition is one text in its own right, before it is put into a statement.
+ *
+ * @throws {PublicationError} of kind `row-filter`.
+ */
+export function checkConditions(publicationName: string, tables: readonly WatchedTable[]): void {
+  for (const table of tables) {
+    const open = table.where === null ? null : whatIsOpen(table.where);
+    if (open === null) continue;
+    throw new PublicationError(
+      `The row filter of table "${formatTableName(table)}" is not one condition: ${open} in it ` +
+        "has no place there, or no end",
+      {
+        kind: "row-filter",
+        publicationName,
+        hint: "Pass what stands between the parentheses of WHERE (…), such as: id > 1000",
+      },
+    );
+  }
 }
 
 function notSupported(connection: Connection, what: string, hint: string): ReplicationError {

@@ -364,10 +364,14 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * are asked for, whatever was handed out before. For a new embedding model, or a store that was repaired.
    * Only while the stream runs. What of it is not done when the process ends is not done by the next.
    *
-   * @param options.where only rows for which this SQL condition holds; it is put into a statement as it is
+   * A handler, or a listener of `onSchemaChange`, may call it, but must not wait for it: its rows come only
+   * after they are done.
+   *
+   * @param options.where only rows for which this SQL condition holds; it is put into a statement as it is, in
+   * parentheses
    * @param options.keys only rows with these keys, as `event.key` has them
    * @returns resolves when the rows are handled
-   * @throws {PgStreamError} `not-running`; `not-watched`; what reading the table met; `signal.reason`.
+   * @throws {PgStreamError} `not-running`; `not-watched`; `invalid-option`; what reading the table met; `signal.reason`.
    */
   async backfill(
     table: keyof T & string,

@@ -19,7 +19,7 @@ export type ParseText = (text: string) => unknown;
 /** Parsers of a user's own, by `pg_type.typname`, or by OID in decimal digits. */
 export type Parsers = Readonly<Record<string, ParseText>>;
 
-/** A parser of a user's own threw. Says nothing of what: that may hold the value. */
+/** A parser of a user's own threw, or gave a promise. Says nothing of what: that may hold the value. */
 export class ParserFailure extends Error {
   /** `"ParserFailure"` */
   override name = "ParserFailure";
@@ -99,10 +99,15 @@ export class Types {
 
 function guarded(parse: ParseText): ParseText {
   return (text) => {
+    let value: unknown;
     try {
-      return parse(text);
+      value = parse(text);
     } catch {
-      throw new ParserFailure("A parser threw");
+      throw new ParserFailure("threw");
     }
+    if (!(value instanceof Promise)) return value;
+    // Nobody would wait for it, and what it rejects with may hold the value.
+    value.catch(() => {});
+    throw new ParserFailure("gave a promise");
   };
 }

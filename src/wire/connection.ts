@@ -76,6 +76,8 @@ const TEXT_SETTINGS: Readonly<Record<string, string>> = {
   bytea_output: "hex",
   // Needed up to 11, where the default rounds; since 12 every positive value means exact.
   extra_float_digits: "3",
+  // A backslash in a condition that somebody passes is one: see sql_condition.ts.
+  standard_conforming_strings: "on",
   // Names are always qualified, and format_type() and its kin then qualify theirs.
   search_path: "",
 };

@@ -369,6 +369,10 @@ describe("stream.backfill()", () => {
       stream.backfill(table.name, { where: "no_column > 1" }).catch((error) => error.message),
     );
     assertStringIncludes(refused as string, "no_column");
+    const where =
+      `true) TO STDOUT; CREATE TABLE public.${table.name}_x(); COPY (SELECT 1 WHERE (true`;
+    assertEquals(await kindOf(stream.backfill(table.name, { where })), "invalid-option");
+    assertEquals(await db.query(`SELECT FROM pg_class WHERE relname = '${table.name}_x'`), []);
     const gone = new Error("enough");
     assertEquals(
       await kindOf(stream.backfill(table.name, { signal: AbortSignal.abort(gone) })),

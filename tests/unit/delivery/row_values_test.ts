@@ -86,9 +86,12 @@ describe("values of rows:", () => {
         throw new Error(`no number: ${text}`);
       },
     }],
+    ["parser-failed", "Your parser gave a promise", {
+      int4: (text) => Promise.reject(new Error(`no number: ${text}`)),
+    }],
   ];
   for (const [kind, words, parsers] of refusals) {
-    test(`${kind}: an error that names table, column and type, and no value`, async () => {
+    test(`${words}: an error that names table, column and type, and no value`, async () => {
       const types = new ValueTypes(parsers);
       const values = await types.rowValues(TABLE, columnsOf({ count: 23 }), noLookUp);
       const read = () => values!.read(rowOf({ count: "secret" }));

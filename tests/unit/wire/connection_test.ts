@@ -98,6 +98,7 @@ describe("start-up", () => {
       TimeZone: "UTC",
       bytea_output: "hex",
       extra_float_digits: "3",
+      standard_conforming_strings: "on",
       search_path: "",
     });
     assertEquals(connection.processId, 77);
