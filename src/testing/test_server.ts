@@ -58,7 +58,7 @@ export interface FeedOptions {
  * Takes the place of a stream's server, for good: the stream that it was made for connects to nothing else
  * from then on, and what only a server can do (`setup()`, `teardown()`, `backfill()`) fails with an error of
  * kind `no-server`. All the rest is as in production, except that nobody waits before a handler is called
- * again.
+ * again, and that `readUnchanged` has nothing to read from: columns stay in `unchanged`.
  *
  * `feed()` is the short way. The stream's own `start()`, `catchUp()` and `changes()` read what was
  * committed, too.
