@@ -612,6 +612,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       publicationName,
       failover,
       temporary,
+      messages: this.#handlers.prefixes.size > 0,
       tables: [...this.#tables].map(([table, { columns, where }]) => ({
         table,
         ...columns === null ? {} : { columns },
@@ -637,8 +638,11 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   #mustBeReady(what: string, { handlers }: { handlers: boolean }): void {
     this.#mustBeIdle(what);
-    if (this.#tables.size === 0) throw nothingTo("watch", 'stream.watch("documents")');
-    if (handlers && this.#handlers.count === 0) {
+    const messagesOnly = this.#tables.size === 0 && handlers && this.#handlers.prefixes.size > 0;
+    if (this.#tables.size === 0 && !messagesOnly) {
+      throw nothingTo("watch", 'stream.watch("documents")');
+    }
+    if (handlers && !messagesOnly && this.#handlers.count === 0) {
       throw nothingTo("call", "stream.onChange((event, sink) => …)");
     }
     if (this.#abandoned !== null) throw handlerRunning();
