@@ -49,7 +49,7 @@ function reasonAgainst(shape: Shape, major: number): string | null {
 }
 
 for (const major of MAJORS) {
-  describe(`PostgreSQL ${major}:`, { skip: needsOwnServer }, () => {
+  describe(`PostgreSQL ${major} (18) (19) (21) (24) (25) (26):`, { skip: needsOwnServer }, () => {
     const able = SHAPES.filter((shape) => reasonAgainst(shape, major) === null);
     const { seenOf } = playing(startPostgres, major, able);
     for (const shape of SHAPES) {
@@ -60,7 +60,7 @@ for (const major of MAJORS) {
   });
 }
 
-describe("PostgreSQL 17 beyond 2^57 bytes of WAL and 2^31 transactions:", {
+describe("PostgreSQL 17 beyond 2^57 bytes of WAL and 2^31 transactions (23):", {
   skip: needsOwnServer,
 }, () => {
   const shapes = SHAPES.filter(({ name }) => MOVED.some((part) => name.includes(part)));

@@ -6,6 +6,7 @@
 
 import { assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
 import {
+  MemoryStateStore,
   PgStream,
   PgStreamError,
   type PgStreamOptions,
@@ -16,7 +17,8 @@ import type { PostgresServer } from "../support/servers/postgres.ts";
 import { started, until, within, withServerOptions } from "../support/streams.ts";
 import { compare, coordinates, inOrder, type Witness } from "./compare.ts";
 import { byteLevel, type Seen, seenOf } from "./seen.ts";
-import type { Script, Shape } from "./shape.ts";
+import { sorted } from "./model.ts";
+import type { Script, Shape, Texts } from "./shape.ts";
 import { MARKER, Sessions, SqlWorld } from "./world.ts";
 
 /** What the shapes need of a server. */
@@ -37,6 +39,13 @@ export interface Place {
 
 /** What became of a shape: what came and where it stood, or what was wrong. */
 export type Outcome = { seen: Seen[] } | { error: unknown };
+
+/** A row that was read. */
+interface Read {
+  schema: string;
+  table: string;
+  row: Texts;
+}
 
 /** A shape that is being played. */
 interface Part {
@@ -201,10 +210,11 @@ async function follow(parts: Part[], dsn: string, name: string): Promise<Outcome
     }, { schema, table: MARKER });
     seen.set(who, await within(who, read, PATIENCE_MS));
   }
+  const rows = await readAgain(parts, dsn, name);
   const outcomes: Outcome[] = [];
   for (const [index, part] of parts.entries()) {
     outcomes.push(
-      index in failed ? { error: failed[index] } : await outcomeOf(() => check(part, seen)),
+      index in failed ? { error: failed[index] } : await outcomeOf(() => check(part, seen, rows)),
     );
   }
   return outcomes;
@@ -245,7 +255,48 @@ async function comeLate(
   return seen;
 }
 
-async function check({ script, world }: Part, all: Map<Witness, Seen[]>): Promise<Seen[]> {
+/** The rows that are there when all is over, as a backfill reads them. */
+async function readAgain(parts: Part[], dsn: string, name: string): Promise<Read[]> {
+  const rows: Read[] = [];
+  const wanted = parts.map(({ script, world }) => {
+    const watch = script.late?.watch ?? script.watch;
+    return { script: { ...script, watch }, world };
+  });
+  const stream = streamOf(wanted, {
+    dsn,
+    publicationName: name,
+    slotName: `${name}_rows`,
+    backfill: "initial",
+    stateStore: new MemoryStateStore(),
+  }).onChange(({ operation, schema, table, row, backfill }) => {
+    assertEquals(backfill, true);
+    // It goes before the rows of a table that has no primary key.
+    if (operation === "truncate") return;
+    assertEquals(operation, "insert");
+    rows.push({ schema, table, row: { ...row } });
+  });
+  await stream.setup();
+  const running = await started(stream);
+  try {
+    let ended: unknown = null;
+    void running.ended.then((error) => ended = error);
+    await until("the rows to be read", () => {
+      if (ended !== null) throw ended;
+      const markers = rows.filter(({ table }) => table === MARKER).length;
+      return markers === parts.length && stream.status().backfill === null;
+    }, PATIENCE_MS);
+    await running.stop();
+  } finally {
+    await stream.stop();
+  }
+  return rows;
+}
+
+async function check(
+  { script, world }: Part,
+  all: Map<Witness, Seen[]>,
+  read: Read[],
+): Promise<Seen[]> {
   const contents = await world.contents(script);
   const of = (who: Witness) => all.get(who)!.filter(({ schema }) => schema === world.schema);
   const live = of("the stream that ran");
@@ -259,6 +310,11 @@ async function check({ script, world }: Part, all: Map<Witness, Seen[]>): Promis
       compare(who, seen, script, contents);
       assertEquals(coordinates(seen), coordinates(live), `${who}, and the stream that ran`);
     }
+  }
+  for (const { table, columns, rows } of await world.contents(script, true)) {
+    const found = read.filter((each) => each.schema === world.schema && each.table === table)
+      .map(({ row }) => row);
+    assertEquals(sorted(found, columns), sorted(rows, columns), `the rows of ${table}, read again`);
   }
   return live;
 }

@@ -78,6 +78,8 @@ export interface Script {
 export interface Compared {
   columns?: string[];
   where?: string;
+  /** A condition on rows that came as changes: others were there already. */
+  came?: string;
   only?: boolean;
 }
 

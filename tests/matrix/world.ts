@@ -89,14 +89,23 @@ export class SqlWorld implements World {
     assertEquals(code, fails, sql);
   }
 
-  /** What SELECT says, printed by the output functions: a cast to text would say `true` for `t`. */
-  async contents({ watch, model = {} }: Script): Promise<Content[]> {
+  /**
+   * What SELECT says, printed by the output functions: a cast to text would say `true` for `t`.
+   *
+   * @param all rows that never came as changes too
+   */
+  async contents({ watch, model = {} }: Script, all = false): Promise<Content[]> {
     if (typeof model === "string") return [];
     const session = await this.#sessions.of("oracle", this.schema);
     await session.unsafe(SETTINGS);
     const contents: Content[] = [];
     for (const table of watch) {
-      const content = await this.#contentOf(session, table, model[table] ?? {});
+      const { came = "true", ...compared } = model[table] ?? {};
+      const where = all ? compared.where : `(${compared.where ?? true}) AND ${came}`;
+      const content = await this.#contentOf(session, table, {
+        ...compared,
+        ...where === undefined ? {} : { where },
+      });
       if (content !== null) contents.push({ table, ...content });
     }
     return contents;
