@@ -25,7 +25,9 @@ async function listed(): Promise<Failure[]> {
 
 /** The numbers in the names of a file's tests, `… (7)`. */
 function numbersIn(source: string): Set<number> {
-  const names = source.matchAll(/\b(?:test|describe|playAll)\(\s*(["'`])((?:(?!\1)[^])*)\1/g);
+  const names = source.matchAll(
+    /\b(?:test|testIt|describe|playAll)\(\s*(["'`])((?:(?!\1)[^])*)\1/g,
+  );
   return new Set(
     [...names].flatMap(([, , name]) =>
       [...name!.matchAll(/\((\d{1,2})\)/g)].map(([, number]) => Number(number))
