@@ -102,7 +102,7 @@ export async function readPublication(
       oid: numberOf(row, "oid"),
       schema: textOf(row, "nspname"),
       table: textOf(row, "relname"),
-      columns: row.columns === null ? null : namesOf(row, "columns"),
+      columns: row.columns == null ? null : namesOf(row, "columns"),
       filter: row.filter ?? null,
     })),
     unpublished: ["insert", "update", "delete", "truncate"].filter((operation) =>

@@ -30,6 +30,7 @@ export const TABLE: Row = {
   primary_key: '["id"]',
   identity_index: null,
   generated: null,
+  virtual: null,
   columns: '["id", "v"]',
 };
 
@@ -78,13 +79,19 @@ const QUESTIONS = {
   table: { asks: /c\.relpersistence, c\.relreplident/, answer: rows(TABLE) },
   similar: { asks: /pg_catalog\.lower\(c\.relname/, answer: rows() },
   createPublication: {
-    asks: /^CREATE PUBLICATION/,
+    asks: /^BEGIN; CREATE PUBLICATION/,
     answer: [say.complete("CREATE PUBLICATION"), say.ready],
   },
   publication: { asks: /FROM pg_catalog\.pg_publication p/, answer: rows(PUBLICATION) },
   publicationTables: {
     asks: /FROM pg_catalog\.pg_publication_rel r/,
-    answer: rows({ oid: "16385", nspname: "public", relname: "documents" }),
+    answer: rows({
+      oid: "16385",
+      nspname: "public",
+      relname: "documents",
+      columns: null,
+      filter: null,
+    }),
   },
   publicationSchemas: {
     asks: /FROM pg_catalog\.pg_publication_namespace p/,

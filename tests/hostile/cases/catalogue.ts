@@ -195,6 +195,20 @@ const PUBLICATIONS: HostileCase[] = [
   setup("publishes a table of an OID that is no number", NONSENSE, {
     publicationTables: rows({ oid: "x", nspname: "public", relname: "documents" }),
   }),
+  ...["id", "{}", "[1]", '["id"'].map((columns) =>
+    setup(`publishes of a table the columns ${columns}, which are no list`, NONSENSE, {
+      publicationTables: rows({ oid: "16385", nspname: "public", relname: "documents", columns }),
+    })
+  ),
+  setup("publishes of a table other columns, and rows, than are watched", ["works"], {
+    publicationTables: rows({
+      oid: "16385",
+      nspname: "public",
+      relname: "documents",
+      columns: "[]",
+      filter: "); DROP TABLE documents; --",
+    }),
+  }),
   setup("publishes tables of no columns", NONSENSE, {
     publicationTables: [say.columns(), say.row(), say.complete("SELECT 1"), say.ready],
   }),
