@@ -21,10 +21,11 @@ export function stopped(): PgStreamError {
   return new PgStreamError("The stream was stopped", { kind: "stopped" });
 }
 
-export function nothingTo(verb: string, call: string): PgStreamError {
+/** @param more what else there is to say, sentences */
+export function nothingTo(verb: string, call: string, more = ""): PgStreamError {
   return new PgStreamError(`There is nothing to ${verb}`, {
     kind: verb === "watch" ? "nothing-watched" : "no-handler",
-    hint: `Call ${call} first.`,
+    hint: `Call ${call} first.${more === "" ? "" : ` ${more}`}`,
   });
 }
 

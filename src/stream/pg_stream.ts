@@ -622,7 +622,10 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     this.#mustBeIdle(what);
     if (this.#tables.size === 0) throw nothingTo("watch", 'stream.watch("documents")');
     if (handlers && this.#handlers.count === 0) {
-      throw nothingTo("call", "stream.onChange((event, sink) => …)");
+      const alone = this.#handlers.prefixes.size > 0
+        ? "Messages come beside changes, which need a handler too, if only one that does nothing."
+        : "";
+      throw nothingTo("call", "stream.onChange((event, sink) => …)", alone);
     }
     if (this.#abandoned !== null) throw handlerRunning();
   }
