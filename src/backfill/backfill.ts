@@ -9,7 +9,7 @@ import { BackfillError } from "./errors.ts";
 import { type BackfillStatus, CANCELLED, Job, type JobOptions, noCondition } from "./job.ts";
 import { standbyKeepsNoState } from "./postgres_state_store.ts";
 import type { KnownServer, Progress } from "./progress.ts";
-import type { ReadPlan } from "./read_plan.ts";
+import { keyParts } from "./read_plan.ts";
 import { RowFeed, type RowFeedOptions } from "./row_feed.ts";
 import { waitForWriters, type Writer } from "./writers.ts";
 
@@ -313,7 +313,7 @@ export class Backfill {
         const plan = await this.#reader.plan(wanted, job.signal);
         job.estimate(plan.estimatedRows);
         if (plan.primaryKey.length === 0) return await this.#feed.whole(job, wanted, server);
-        if (keys.length > 0) wanted.keys = keys.map((key) => keyValues(key, plan));
+        if (keys.length > 0) wanted.keys = keys.map((key) => keyParts(plan, key));
         return await this.#feed.chunk(job, wanted, server);
       }, () => this.#startOver(job));
     } finally {
@@ -348,11 +348,6 @@ export class Backfill {
     this.#change.resolve();
     this.#change = Promise.withResolvers();
   }
-}
-
-/** An event's key as the values of the key's columns. */
-function keyValues(key: string, { primaryKey }: ReadPlan): readonly string[] {
-  return primaryKey.length === 1 ? [key] : JSON.parse(key);
 }
 
 function oidOf({ schema, table }: TableName, { tables }: StreamedServer): number {

@@ -12,6 +12,7 @@ import type { Span } from "../wire/frames.ts";
 import { BackfillError } from "./errors.ts";
 import type { HandOver, Window } from "./hand_over.ts";
 import { look, lookSql } from "./look.ts";
+import { planValues } from "./plan_values.ts";
 import { chunkSql, keysSql, lockSql, type ReadPlan, readPlan, tableSql } from "./read_plan.ts";
 import { connectForReading, explainReadError } from "./reading.ts";
 
@@ -324,14 +325,7 @@ export class ChunkReader {
         hint: "Take it out of watch(), or make it again, and start again.",
       });
     }
-    const values = await (await loadTypes?.())?.rowValues(
-      name,
-      plan.columns.map((name, place) => ({ name, typeOid: plan.typeOids[place]! })),
-      async (oids) => {
-        const { readTypes } = await import("../replication/types.ts");
-        return await readTypes(connection, oids, signal);
-      },
-    ) ?? null;
+    const values = await planValues(plan, loadTypes, connection, signal);
     this.#plan = plan;
     this.#rows = new RowEvents(
       { name, primaryKey: plan.primaryKey, keyed: plan.keyed, values },

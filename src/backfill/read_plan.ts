@@ -170,6 +170,11 @@ export function keysSql(
   return copySql(plan, [condition], where);
 }
 
+/** An event's key as the values of the key's columns. */
+export function keyParts({ primaryKey }: ReadPlan, key: string): readonly string[] {
+  return primaryKey.length === 1 ? [key] : JSON.parse(key);
+}
+
 /** All rows, in no order: COPY (SELECT …) TO STDOUT. For a table without a primary key. */
 export function tableSql(plan: ReadPlan, where?: string): string {
   return copySql(plan, [], where);

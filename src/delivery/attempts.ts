@@ -4,6 +4,7 @@ import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { DeliveryError, HandlerError, placeOf } from "./errors.ts";
+import { isReadFailure } from "./unchanged.ts";
 import {
   type Failure,
   type FailureDecision,
@@ -95,6 +96,7 @@ export class Attempts {
    * stands alone; those before it are settled by then, those behind it come after it.
    *
    * @param failed what the first try was rejected with, where the caller has made it
+   * @param handlers in place of those of the options
    * @returns false where the signal was aborted, or `goOn` said no, before all was done
    * @throws {HandlerError} where an event could not be handled, and is not to be skipped.
    */
@@ -104,9 +106,10 @@ export class Attempts {
     goOn: GoOn,
     settle: Settle,
     failed?: { error: unknown },
+    handlers = this.#options.handlers,
   ): Promise<boolean> {
     const tries = failed === undefined ? 0 : 1;
-    const whole = new Piece(this.#options.handlers, events, null, 0, tries);
+    const whole = new Piece(handlers, events, null, 0, tries);
     return await this.#handle(whole, signal, goOn, settle, failed);
   }
 
@@ -224,7 +227,7 @@ export class Attempts {
     const { onFailure, logger } = this.#options;
     const { events, message, tries } = piece;
     const event = message ?? events[0]!;
-    if (onFailure === "stop") throw new HandlerError(event, error);
+    if (onFailure === "stop") throw failureOf(event, error);
     let decision: FailureDecision;
     try {
       decision = await onFailure({ error, events, message, attempts: tries });
@@ -236,7 +239,7 @@ export class Attempts {
         cause,
       });
     }
-    if (decision !== "skip") throw new HandlerError(event, error);
+    if (decision !== "skip") throw failureOf(event, error);
     logger.warn(`Skipped ${nameOf(piece)} after ${tries} tries`, error);
   }
 }
@@ -250,6 +253,11 @@ function mayPass(error: unknown): boolean {
 function retryAfterMs(error: unknown): number {
   const asked = (error as { retryAfterMs?: unknown } | null | undefined)?.retryAfterMs;
   return typeof asked === "number" && asked > 0 ? asked : 0;
+}
+
+/** What the handlers are not to blame for says so itself. */
+function failureOf(event: ChangeEvent | LogicalMessage, error: unknown): PgStreamError {
+  return isReadFailure(error) ? error : new HandlerError(event, error);
 }
 
 function nameOf({ events, message }: Piece): string {

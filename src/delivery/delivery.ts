@@ -5,8 +5,9 @@ import type { EventTable } from "./event_builder.ts";
 import { DECODED_BYTES, EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
 import { type BatchLimits, type HandlerContext, isThenable, type MessageCall } from "./handler.ts";
-import { type Item, Lane, type Meeting } from "./lane.ts";
+import { type Item, Lane, type Meeting, newPlace } from "./lane.ts";
 import type { LanePlan } from "./lane_plan.ts";
+import { ReadingAhead, type UnchangedReader } from "./unchanged.ts";
 
 /** Timers, status updates among them, run at least this often, however quick the handler is. */
 const LONGEST_TURN_MS = 20;
@@ -26,6 +27,8 @@ export interface DeliveryOptions extends AttemptsOptions {
   frontier: Frontier;
   /** By prefix: who is called for a message. Default: nobody. */
   messageHandlers?: ReadonlyMap<string, readonly MessageCall[]>;
+  /** Reads columns again that were not sent, before the handlers are called. Default: nobody does. */
+  unchanged?: UnchangedReader | null;
   /** Which events may be handled side by side. */
   lanes: LanePlan;
   /** How batches are gathered; null: each event alone. */
@@ -51,6 +54,8 @@ export class Delivery implements EventQueue {
   readonly #enoughBytes: number;
   /** With fewer, batches would not get full, or lanes would have nothing to do. */
   readonly #wantedItems: number;
+  /** Null where nobody reads what was not sent. */
+  readonly #ahead: ReadingAhead | null;
   #bytes = 0;
   /** Items in all lanes; one that several lanes share counts once. */
   #items = 0;
@@ -72,6 +77,7 @@ export class Delivery implements EventQueue {
   constructor(options: DeliveryOptions) {
     this.#options = { now: () => performance.now(), ...options };
     this.#attempts = new Attempts(options);
+    this.#ahead = options.unchanged == null ? null : new ReadingAhead(options.unchanged);
     this.#lanes = Array.from({ length: options.lanes.count }, () => new Lane());
     const { maxQueueBytes, lanes } = options;
     // One lane that is slow must not stop the others: what they look for may be far behind what it holds.
@@ -101,6 +107,7 @@ export class Delivery implements EventQueue {
       dropped: false,
       meeting: null,
     };
+    if (this.#ahead !== null && event.unchanged.length > 0) this.#ahead.expect(event, table);
     this.#bytes += item.bytes;
     frontier.expect(transaction);
     if (typeof place === "number") {
@@ -239,7 +246,7 @@ export class Delivery implements EventQueue {
         settle(1, false);
       } else if (item.meeting !== null) {
         await this.#together(lane, item, signal);
-      } else if (only !== null) {
+      } else if (only !== null && !this.#ahead?.expects(item.event!)) {
         let failed: { error: unknown } | undefined;
         const drops = this.#drops;
         try {
@@ -255,10 +262,16 @@ export class Delivery implements EventQueue {
         const count = batch === null ? 1 : await this.#gather(lane, batch, signal);
         if (count === 0) continue;
         const events = Array.from({ length: count }, (_, offset) => lane.peek(offset)!.event!);
-        await this.#attempts.handle(events, signal, this.#goOn(), settle);
+        await this.#handle(events, lane, signal, settle);
       }
       if (this.#turnIsLong()) await this.#nextTurn();
     }
+  }
+
+  #handle(events: ChangeEvent[], lane: Lane, signal: AbortSignal, settle: Settle) {
+    const { handlers } = this.#options;
+    const all = this.#ahead?.before(handlers, events, lane) ?? handlers;
+    return this.#attempts.handle(events, signal, this.#goOn(), settle, undefined, all);
   }
 
   #turnIsLong(): boolean {
@@ -298,10 +311,15 @@ export class Delivery implements EventQueue {
     // Also where it was dropped: what comes next has the new shape.
     if (call !== null) await call();
     if ((item.event === null && message === null) || item.dropped) return settle(1, false);
-    const goOn = this.#goOn();
     const done = message === null
-      ? await this.#attempts.handle([item.event!], signal, goOn, settle)
-      : await this.#attempts.handleMessage(message, this.#callsOf(message), signal, goOn, settle);
+      ? await this.#handle([item.event!], lane, signal, settle)
+      : await this.#attempts.handleMessage(
+        message,
+        this.#callsOf(message),
+        signal,
+        this.#goOn(),
+        settle,
+      );
     // Its lanes wait for it, whoever handles it now.
     if (!done && item.dropped) settle(1, false);
   }
@@ -371,9 +389,4 @@ export class Delivery implements EventQueue {
     this.#room?.resolve();
     this.#room = null;
   }
-}
-
-/** A place of no event, where lanes wait for each other. */
-function newPlace(bytes: number, transaction: TrackedTransaction | null): Item {
-  return { event: null, transaction, bytes, placedMs: 0, dropped: false, meeting: null };
 }

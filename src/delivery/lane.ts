@@ -32,6 +32,11 @@ export interface Meeting {
   call: (() => Promise<unknown>) | null;
 }
 
+/** A place of no event, where lanes wait for each other. */
+export function newPlace(bytes: number, transaction: TrackedTransaction | null): Item {
+  return { event: null, transaction, bytes, placedMs: 0, dropped: false, meeting: null };
+}
+
 /** A queue that one loop empties. */
 export class Lane {
   #items: (Item | undefined)[] = [];

@@ -1,7 +1,11 @@
 /** Events by transaction, for a consumer that pulls them and says itself when they are handled. */
+import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
 import type { ChangeEvent } from "../change.ts";
+import { isRetryable } from "../errors.ts";
+import type { EventTable } from "./event_builder.ts";
 import { DECODED_BYTES, EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_queue.ts";
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
+import type { UnchangedReader, UnreadEvent } from "./unchanged.ts";
 
 /** What a part holds before another one is begun, as a share of what the queue may hold. */
 const PART_SHARE = 1 / 4;
@@ -19,10 +23,18 @@ export interface TransactionPart {
 
 interface OpenPart {
   events: ChangeEvent[];
+  /** Those of them whose columns are to be read. */
+  unread: UnreadEvent[];
   bytes: number;
   transaction: TrackedTransaction;
   /** To be called before it is handed over. */
   calls: (() => Promise<unknown>)[];
+}
+
+/** Reads columns again that were not sent, before a part is handed over; tries again where that fails. */
+export interface PulledReader {
+  reader: UnchangedReader;
+  retry: RetryLimits;
 }
 
 /** What a queue of transactions works with. */
@@ -31,6 +43,8 @@ export interface TransactionQueueOptions {
   frontier: Frontier;
   /** The producer waits while more than this is queued, or enough to go on with. What is handed over does not count any more. */
   maxQueueBytes: number;
+  /** Default: nobody reads what was not sent. */
+  unchanged?: PulledReader | null;
   /** Called for each event that is acknowledged. */
   onSettled: (event: ChangeEvent) => void;
   /** Called when the frontier may have moved. */
@@ -45,7 +59,7 @@ export class TransactionQueue implements EventQueue {
   /** Of the part that is begun next. */
   #calls: (() => Promise<unknown>)[] = [];
   #bytes = 0;
-  #ended = false;
+  readonly #over = new AbortController();
   #room: PromiseWithResolvers<void> | null = null;
   #wake: (() => void) | null = null;
   #inHand = false;
@@ -61,14 +75,22 @@ export class TransactionQueue implements EventQueue {
     return this.#bytes;
   }
 
-  offer(event: ChangeEvent, bytes: number, transaction: TrackedTransaction): void {
-    const { frontier, maxQueueBytes } = this.#options;
+  offer(
+    event: ChangeEvent,
+    bytes: number,
+    transaction: TrackedTransaction,
+    table?: EventTable,
+  ): void {
+    const { frontier, maxQueueBytes, unchanged } = this.#options;
     this.#forgetOthers(transaction);
     const full = this.#open !== null && this.#open.bytes >= maxQueueBytes * PART_SHARE;
     if (this.#open !== null && (full || this.#calls.length > 0)) this.#close(false);
-    this.#open ??= { events: [], bytes: 0, transaction, calls: this.#calls.splice(0) };
+    this.#open ??= { events: [], unread: [], bytes: 0, transaction, calls: this.#calls.splice(0) };
     const cost = bytes + EVENT_OVERHEAD_BYTES;
     this.#open.events.push(event);
+    if (unchanged != null && event.unchanged.length > 0) {
+      this.#open.unread.push({ event, table: table! });
+    }
     this.#open.bytes += cost;
     this.#bytes += cost;
     frontier.expect(transaction);
@@ -124,7 +146,7 @@ export class TransactionQueue implements EventQueue {
   run({ signal }: AbortController): Promise<void> {
     return new Promise((resolve) => {
       const end = () => {
-        this.#ended = true;
+        this.#over.abort(signal.reason);
         this.#wake?.();
         this.#giveRoom();
         if (this.#inHand) this.#released = resolve;
@@ -145,24 +167,72 @@ export class TransactionQueue implements EventQueue {
     this.#released?.();
   }
 
-  /** The next part; null once the queue has ended. */
+  /**
+   * The next part; null once the queue has ended.
+   *
+   * @throws {DeliveryError} of kind `read-unchanged`
+   */
   async next(): Promise<TransactionPart | null> {
     this.done();
-    while ((this.#closed.length === 0 || this.#held) && !this.#ended) {
-      await new Promise<void>((resolve) => {
-        this.#wake = () => {
-          this.#wake = null;
-          resolve();
-        };
-      });
-    }
+    while ((this.#closed.length === 0 || this.#held) && !this.#ended) await this.#woken();
     if (this.#ended) return null;
-    const { events, bytes, transaction, last, calls } = this.#closed.shift()!;
+    const part = this.#closed.shift()!;
+    this.#cut(part);
     this.#inHand = true;
-    for (const call of calls) await call();
+    for (const call of part.calls) await call();
+    if (part.unread.length > 0 && !await this.#read(part.unread)) return null;
+    const { events, bytes, transaction, last } = part;
     this.#bytes -= bytes;
     if (this.#hasRoom) this.#giveRoom();
     return { events, lsn: events[0]!.lsn, last, ack: this.#acknowledger(events, transaction) };
+  }
+
+  get #ended(): boolean {
+    return this.#over.signal.aborted;
+  }
+
+  #woken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        this.#wake = null;
+        resolve();
+      };
+    });
+  }
+
+  /** Values that are read may be large, and are no part of what the queue is bounded by: some at a time. */
+  #cut(part: OpenPart & { last: boolean }): void {
+    const next = part.unread[this.#options.unchanged?.reader.limit ?? 0];
+    if (next === undefined) return;
+    const at = part.events.indexOf(next.event);
+    const bytes = Math.floor(part.bytes * at / part.events.length);
+    this.#closed.unshift({
+      ...part,
+      events: part.events.splice(at),
+      unread: part.unread.splice(part.unread.indexOf(next)),
+      bytes: part.bytes - bytes,
+      calls: [],
+    });
+    part.bytes = bytes;
+    part.last = false;
+  }
+
+  /** @returns false where the queue has ended before it could be done */
+  async #read(unread: readonly UnreadEvent[]): Promise<boolean> {
+    const { reader, retry } = this.#options.unchanged!;
+    const { signal } = this.#over;
+    for (let attempt = 1;; attempt++) {
+      try {
+        await reader.read(unread, signal);
+        return true;
+      } catch (error) {
+        if (signal.aborted) return false;
+        if (attempt >= retry.attempts || !isRetryable(error)) throw error;
+        await pause(backoffMs(attempt, retry), signal);
+        // There is no server to ask.
+        while (this.#held && !this.#ended) await this.#woken();
+      }
+    }
   }
 
   /** The first event after a part that was closed is let in, or nobody would ever see that it is the next. */

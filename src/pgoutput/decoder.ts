@@ -48,6 +48,8 @@ const NOTHING_UNCHANGED: readonly string[] = Object.freeze([]);
 export class PgOutputDecoder {
   readonly #tables = new Tables();
   readonly #reader = new ByteReader();
+  /** True where the message before was a Begin. */
+  #begun = false;
   /** Of the row that was read last. */
   #unchanged = NOTHING_UNCHANGED;
 
@@ -74,6 +76,7 @@ export class PgOutputDecoder {
       const message = this.#readMessage(reader);
       reader.expectEnd();
       this.#follow(message, end - start);
+      this.#begun = message.type === "begin";
       return message;
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
@@ -92,6 +95,7 @@ export class PgOutputDecoder {
   /** Forgets every table: a new connection sends each shape again. */
   reset(): void {
     this.#tables.clear();
+    this.#begun = false;
   }
 
   /** What a message changes for those that follow it. */
@@ -113,6 +117,9 @@ export class PgOutputDecoder {
   }
 
   #readMessage(reader: ByteReader): PgOutputMessage {
+    // Up to 13, of an origin that was made in this very transaction: PostgreSQL begins a message, finds
+    // no name, and sends what it has.
+    if (this.#begun && reader.remaining === 0) return { type: "origin", originLsn: 0n, name: "" };
     const messageType = reader.readUint8();
     const xid = this.#tables.inStream ? readStreamXid(reader, messageType) : null;
     switch (messageType) {

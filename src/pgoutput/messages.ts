@@ -44,9 +44,12 @@ export interface Commit {
 export interface Origin {
   /** `Byte1('O')` */
   type: "origin";
-  /** LSN of the commit on the server of its origin; 0 in a stream, where it is not known yet. */
+  /**
+   * LSN of the commit on the server of its origin; 0 where it is not known: in a stream, and where
+   * there is no name.
+   */
   originLsn: bigint;
-  /** Name of the replication origin. */
+  /** Name of the replication origin; empty where PostgreSQL 13 or before sends an empty message for it. */
   name: string;
 }
 
@@ -206,8 +209,8 @@ export interface Message {
   /** `Byte1('M')` */
   type: "message";
   /**
-   * In a stream, the transaction's id, or that of the subtransaction that this belongs to; null
-   * outside of streams.
+   * In a stream, the transaction's id; null outside of streams. Never that of a subtransaction, which
+   * the server does not tell: that it was rolled back says nothing of the messages that it wrote.
    */
   xid: number | null;
   /** False where it belongs to no transaction: it then comes without `Begin` and `Commit`. */

@@ -31,8 +31,12 @@ interface Streamed {
 
 /**
  * Makes of the streams of protocols 2 to 4 what protocol 1 would have sent: transactions one by one, in
- * the order of their commits, with nothing in them that was rolled back. What waits for its commit is
- * kept in memory.
+ * the order of their commits, without the rows that were rolled back. What waits for its commit is kept
+ * in memory.
+ *
+ * Two things only protocol 1 has. A logical message of a subtransaction that was rolled back stays,
+ * for the server does not say that it was of one. And an `Origin` tells no LSN, which is not known
+ * before the commit.
  *
  * @example
  * ```ts
@@ -71,9 +75,9 @@ export class StreamAssembler {
    * Takes the next message of the connection.
    *
    * Outside of streams a message comes back at once, and alone. What is inside is kept. Stream Commit
-   * gives Begin, all that was kept of the transaction and not rolled back, and Commit; Stream Prepare
-   * the same between Begin Prepare and Prepare. Of rolled back subtransactions Relation and Type stay:
-   * rows that come later may be of them.
+   * gives Begin, all that was kept of the transaction and not rolled back, even if that is nothing, and
+   * Commit; Stream Prepare the same between Begin Prepare and Prepare. Of subtransactions that were
+   * rolled back Relation and Type stay: rows that come later may be of them.
    *
    * @param message as the decoder gave it. One of a stream is kept, and its `xid` becomes null when it
    * is given back.

@@ -1,8 +1,11 @@
 /** A limit for what the server is asked beside the stream: a connection can be dead without a word. */
 import { ReplicationError } from "./errors.ts";
 
+/** A timer of more runs out at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /**
- * Gives the work a signal that also fires when the time is over.
+ * Gives the work a signal that also fires when the time is over; beyond 24 days, `Infinity` among them, it never is.
  *
  * @throws {ReplicationError} of kind `connection-silent`, retryable, when the time is over; `signal.reason`.
  */
@@ -18,7 +21,7 @@ export async function withDeadline<T>(
   if (signal.aborted) tell();
   signal.addEventListener("abort", tell);
   let late = false;
-  const timer = setTimeout(() => {
+  const timer = timeoutMs > LONGEST_TIMER_MS ? undefined : setTimeout(() => {
     late = true;
     controller.abort();
   }, timeoutMs);

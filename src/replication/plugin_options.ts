@@ -93,7 +93,7 @@ function needsOf(options: PgOutputOptions): Need[] {
     needs.push({ option: "twoPhase: true", server: 15, protocol: 3, sql: "two_phase 'on'" });
   }
   if (messages) {
-    const option = "What pg_logical_emit_message writes (onMessage, messages: true)";
+    const option = "messages: true (onMessage)";
     needs.push({ option, server: 14, protocol: 1, sql: "messages 'on'" });
   }
   if (origin === "none") {

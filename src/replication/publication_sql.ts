@@ -33,7 +33,7 @@ export function ownerIn(comment: string | null): string | null {
   return comment?.startsWith(OWNED_BY) ? comment.slice(OWNED_BY.length) : null;
 }
 
-/** The statements that make a publication of the tables, which the slot owns. */
+/** The statements that make a publication of the tables, if any, which the slot owns. */
 export function createPublicationSql(
   { publicationName, slotName, generatedColumns }: NewPublication,
   tables: readonly WantedTable[],
@@ -45,7 +45,8 @@ export function createPublicationSql(
     viaPartitionRoot: tables.some((table) => table.partitioned) && serverVersion >= 130000,
     generatedColumns: generatedColumns === true && serverVersion >= 180000 ? true : undefined,
   });
-  return `CREATE PUBLICATION ${publication} FOR TABLE ${publishSql(tables)}` +
+  const content = tables.length === 0 ? "" : ` FOR TABLE ${publishSql(tables)}`;
+  return `CREATE PUBLICATION ${publication}${content}` +
     `${options === null ? "" : ` WITH ${options}`}; ` +
     `COMMENT ON PUBLICATION ${publication} IS ${quoteLiteral(ownershipComment(slotName))}`;
 }

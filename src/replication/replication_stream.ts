@@ -222,17 +222,14 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
   advance(): boolean {
     const copy = this.#copy;
     const message = this.#message;
-    do {
-      if (!copy.advance()) {
-        message.release();
-        return false;
-      }
-      const { bytes, start, end } = copy.payload;
-      message.read(bytes, start, end);
-      if (message.keepalive !== null) this.#noteKeepalive(message.keepalive);
-      else this.#noteData(message.walStartHigh, message.walStartLow);
-      // Up to 13 nothing at all stands where the name of a replication origin would, that was dropped.
-    } while (message.start === message.end && message.keepalive === null);
+    if (!copy.advance()) {
+      message.release();
+      return false;
+    }
+    const { bytes, start, end } = copy.payload;
+    message.read(bytes, start, end);
+    if (message.keepalive !== null) this.#noteKeepalive(message.keepalive);
+    else this.#noteData(message.walStartHigh, message.walStartLow);
     return true;
   }
 

@@ -4,6 +4,7 @@ import type { Connector } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
 import { connectForReplication } from "./connect.ts";
+import { withDeadline } from "./deadline.ts";
 import { PublicationError } from "./errors.ts";
 import { checkListsCoverIdentity } from "./identity_cover.ts";
 import { type Publication, readPublication } from "./publication.ts";
@@ -28,6 +29,8 @@ import { checkColumns, checkConditions, checkSupported, wantedTables } from "./w
 
 export { checkPublished } from "./published_check.ts";
 
+const NEVER = new AbortController().signal;
+
 /** What is set up, or taken down. */
 export interface Setup {
   connector: Connector;
@@ -35,6 +38,7 @@ export interface Setup {
   publicationName: string;
   tables: readonly WatchedTable[];
   createTimeoutMs: number;
+  answerTimeoutMs: number;
   failover: boolean;
   temporary: boolean;
   /** Undefined: as the publication is. */
@@ -61,6 +65,11 @@ export interface SetupReport {
 
 /** `SlotManager.setup()`, of at least one table. @throws as it does */
 export async function setUp(options: Setup, signal?: AbortSignal): Promise<SetupReport> {
+  const limitMs = options.createTimeoutMs + options.answerTimeoutMs;
+  return await withDeadline("setup()", limitMs, signal ?? NEVER, (signal) => make(options, signal));
+}
+
+async function make(options: Setup, signal: AbortSignal): Promise<SetupReport> {
   const { slotName, publicationName, temporary, failover } = options;
   const connection = await connectForReplication(options.connector, { signal });
   try {
@@ -124,12 +133,21 @@ export async function setUp(options: Setup, signal?: AbortSignal): Promise<Setup
 
 /** `SlotManager.teardown()`. @throws as it does */
 export async function tearDown(
+  options: Setup,
+  what: { dropSlot: boolean; dropPublication: boolean },
+  signal?: AbortSignal,
+): Promise<void> {
+  const drop = (signal: AbortSignal) => unmake(options, what, signal);
+  await withDeadline("teardown()", options.answerTimeoutMs, signal ?? NEVER, drop);
+}
+
+async function unmake(
   { connector, slotName, publicationName, temporary }: Setup,
   { dropSlot: slot, dropPublication: publication }: {
     dropSlot: boolean;
     dropPublication: boolean;
   },
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<void> {
   const connection = await connectForReplication(connector, { signal });
   try {

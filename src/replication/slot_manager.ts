@@ -30,6 +30,8 @@ export interface SlotManagerOptions extends ConnectorOptions {
   publicationName?: string;
   /** Tables to publish, `table` or `schema.table`, literal; or what of them is to be published (15+). */
   tables?: readonly (string | TablePart)[];
+  /** True: a publication of no tables will do, for what `pg_logical_emit_message` writes. Default: false. */
+  messages?: boolean;
   /**
    * True: stored generated columns are published as well (18+); false: they are not. Default: as the publication
    * is; a new one publishes none.
@@ -40,6 +42,11 @@ export interface SlotManagerOptions extends ConnectorOptions {
    * log them. Milliseconds, default 60,000; `Infinity`: as long as they take.
    */
   createTimeoutMs?: number;
+  /**
+   * How long the server may take for everything else that `setup()` or `teardown()` asks of it: a lock on a
+   * table that somebody holds is waited for too. Milliseconds, default 60,000; `Infinity`: as long as it takes.
+   */
+  answerTimeoutMs?: number;
   /** Standbys keep a copy of the slot, so that it survives a failover. Needs 17 or later. Default: false. */
   failover?: boolean;
   /**
@@ -68,6 +75,7 @@ export interface SlotManagerOptions extends ConnectorOptions {
 export class SlotManager {
   readonly #options: Omit<Setup, "tables">;
   readonly #tables: readonly (string | TablePart)[];
+  readonly #messages: boolean;
 
   /**
    * Connects to nothing yet.
@@ -77,16 +85,12 @@ export class SlotManager {
    */
   constructor(options: SlotManagerOptions = {}) {
     const { slotName = "pgstream", publicationName = slotName, createTimeoutMs = 60_000 } = options;
-    const { failover = false, temporary = false } = options;
+    const { answerTimeoutMs = 60_000, failover = false, temporary = false } = options;
     checkSlotName(slotName);
     checkPublicationName(publicationName);
     const connector = options.connector ?? new Connector(options);
-    if (!(createTimeoutMs > 0)) {
-      throw new ReplicationError(`createTimeoutMs is no time: ${createTimeoutMs}`, {
-        kind: "invalid-option",
-        hint: "Milliseconds above 0, or Infinity.",
-      });
-    }
+    checkTime("createTimeoutMs", createTimeoutMs);
+    checkTime("answerTimeoutMs", answerTimeoutMs);
     if (failover && temporary) {
       throw new ReplicationError("A slot cannot be temporary and survive a failover", {
         kind: "invalid-option",
@@ -98,11 +102,13 @@ export class SlotManager {
       slotName,
       publicationName,
       createTimeoutMs,
+      answerTimeoutMs,
       failover,
       temporary,
       publishGeneratedColumns: options.publishGeneratedColumns,
     };
     this.#tables = options.tables ?? [];
+    this.#messages = options.messages ?? false;
   }
 
   /**
@@ -111,10 +117,10 @@ export class SlotManager {
    * see the log. What has to be made on the primary is an error that says how.
    *
    * @throws {ReplicationError} saying what is not as it must be and what to run; nothing was changed
-   * by then, but where the slot alone could not be made.
+   * by then, but where the slot alone could not be made. Of kind `connection-silent` where the server does not answer.
    */
   async setup({ signal }: { signal?: AbortSignal } = {}): Promise<SetupReport> {
-    if (this.#tables.length === 0) {
+    if (this.#tables.length === 0 && !this.#messages) {
       throw new ReplicationError("There is no table to publish", {
         kind: "nothing-watched",
         hint: 'Name at least one: stream.watch("documents").',
@@ -142,6 +148,14 @@ export class SlotManager {
     const { tearDown } = await import("./setup.ts");
     await tearDown({ ...this.#options, tables: [] }, { dropSlot, dropPublication }, signal);
   }
+}
+
+function checkTime(name: string, timeoutMs: number): void {
+  if (timeoutMs > 0) return;
+  throw new ReplicationError(`${name} is no time: ${timeoutMs}`, {
+    kind: "invalid-option",
+    hint: "Milliseconds above 0, or Infinity.",
+  });
 }
 
 /** Of a table that is named twice, the later one counts. */

@@ -116,6 +116,7 @@ export async function readTables(
   names: readonly TableName[],
   signal?: AbortSignal,
 ): Promise<CatalogTable[]> {
+  if (names.length === 0) return [];
   const tables: CatalogTable[] = [];
   const missing: TableName[] = [];
   const wanted = names.map(({ schema, table }) =>

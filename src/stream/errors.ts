@@ -21,11 +21,10 @@ export function stopped(): PgStreamError {
   return new PgStreamError("The stream was stopped", { kind: "stopped" });
 }
 
-/** @param more what else there is to say, sentences */
-export function nothingTo(verb: string, call: string, more = ""): PgStreamError {
+export function nothingTo(verb: string, call: string): PgStreamError {
   return new PgStreamError(`There is nothing to ${verb}`, {
     kind: verb === "watch" ? "nothing-watched" : "no-handler",
-    hint: `Call ${call} first.${more === "" ? "" : ` ${more}`}`,
+    hint: `Call ${call} first.`,
   });
 }
 

@@ -111,6 +111,15 @@ export interface PgStreamOptions {
    * at all, `start()` rejects. The first connection is never tried twice.
    */
   reconnect?: false | Partial<RetryLimits>;
+  /**
+   * True: large columns that an update left alone, and that the server therefore did not send, are read again
+   * by primary key before the event is handed out: they are in `row`, and not in `unchanged`. Their values are
+   * those of the time when they are read, which may be newer than the event. What is of a row that is gone
+   * by then, or has another key, stays in `unchanged`. The role needs `SELECT`. A read that fails is tried
+   * again as a handler is, and given up with an error of kind `read-unchanged`. About 2 MiB are read ahead of
+   * the handlers, beside `maxQueueBytes`; `changes()` hands out smaller parts. Default: false.
+   */
+  readUnchanged?: boolean;
   /** A slot that standbys keep too, so that it outlives a fail-over. PostgreSQL 17 and later. Default: false. */
   failover?: boolean;
   /**
@@ -175,6 +184,7 @@ const CHOICES: { [option in keyof PgStreamOptions]?: unknown[] } = {
   backfill: ["never", "initial"],
   onSlotLost: ["error", "recreate"],
   whenSlotInUse: ["error", "wait"],
+  readUnchanged: [true, false],
   failover: [true, false],
   temporary: [true, false],
   publishGeneratedColumns: [true, false],
@@ -193,6 +203,7 @@ export interface ResolvedOptions {
   onSlotLost: "error" | "recreate";
   whenSlotInUse: "error" | "wait";
   reconnect: RetryLimits | null;
+  readUnchanged: boolean;
   failover: boolean;
   temporary: boolean;
   /** Null: values stay text. */
@@ -248,6 +259,7 @@ export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
       minDelayMs: 100,
       maxDelayMs: 5000,
     }),
+    readUnchanged: options.readUnchanged ?? false,
     failover: options.failover ?? false,
     temporary: options.temporary ?? false,
     parsers: resolveParsers(options),

@@ -40,6 +40,7 @@ import { isInUse, type KnownSystem } from "./position.ts";
 import { DEFAULT_FINISH_MS, StreamRun } from "./run.ts";
 import type { RunBackfill } from "./run_backfill.ts";
 import { Session } from "./session.ts";
+import { ReadAgain } from "./read_again.ts";
 import { onSignals } from "./signals.ts";
 import type { Source } from "./source.ts";
 import { typeLoader } from "./value_types.ts";
@@ -66,6 +67,8 @@ export let readFrom: (stream: PgStream<object>, source: Source) => void;
 interface QueueHooks {
   frontier: Frontier;
   maxQueueBytes: number;
+  /** Null: what the server did not send is not read. */
+  reader: ReadAgain | null;
   onSettled: (event: ChangeEvent, skipped?: boolean) => void;
   onMessageSettled: (message: LogicalMessage, skipped: boolean) => void;
   onProgress: () => void;
@@ -427,9 +430,10 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   async *#pull(signal: AbortSignal | undefined): AsyncGenerator<Transaction<T>, void> {
     this.#mustBeReady("changes()", { handlers: false });
     let queue: TransactionQueue | undefined;
-    const running = this.#run((hooks) => queue = new TransactionQueue(hooks), signal, {
-      handlers: false,
-    });
+    const { retry } = this.#options;
+    const makeQueue = ({ reader, ...hooks }: QueueHooks) =>
+      queue = new TransactionQueue({ ...hooks, unchanged: reader && { reader, retry } });
+    const running = this.#run(makeQueue, signal, { handlers: false });
     running.catch(() => {});
     try {
       for (let part = await queue!.next(); part !== null; part = await queue!.next()) {
@@ -458,6 +462,12 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     const abort = () => stop.abort(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort);
+    const { readUnchanged, publicationName, concurrency } = this.#options;
+    const lanes = handlers ? concurrency : 1;
+    const loadTypes = typeLoader(this.#options.parsers);
+    const reader = readUnchanged
+      ? new ReadAgain({ connector, publicationName, lanes, loadTypes })
+      : null;
     const frontier = new Frontier(INVALID_LSN);
     const settled = (event: ChangeEvent | LogicalMessage, skipped = false) => {
       this.#status.settled(event, skipped);
@@ -466,6 +476,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     const queue = makeQueue({
       frontier,
       maxQueueBytes: this.#options.maxQueueBytes,
+      reader,
       onSettled: settled,
       onMessageSettled: settled,
       onProgress: () => run.handled(),
@@ -474,7 +485,6 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     const prefixes = handlers ? this.#handlers.prefixes : new Set<string>();
     const schemas = this.#schemas();
     const intake = new Intake(queue, frontier, handOver, { prefixes, schemas });
-    const loadTypes = typeLoader(this.#options.parsers);
     const backfill = this.#backfills().make({
       loadTypes,
       handOver,
@@ -496,7 +506,11 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         known: this.#known,
         onState: (state) => this.#status.become(state),
         onReconnect: () => this.#status.reconnected(),
-        onLost: (error) => this.#status.failedBy(error),
+        onLost: (error) => {
+          this.#status.failedBy(error);
+          // The next one may be to another server.
+          void reader?.close();
+        },
         onGap: (gap) => void tell(this.#gapListeners, "onGap", this.#logger, gap),
       },
       { frontier, queue, intake, handOut: handOver },
@@ -514,6 +528,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
         throw error;
       })
       .finally(async () => {
+        await reader?.close();
         await this.#backfills().close();
         signal?.removeEventListener("abort", abort);
         stop.signal.removeEventListener("abort", stopping);
@@ -538,11 +553,12 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     );
   }
 
-  #delivery(hooks: QueueHooks): Delivery {
+  #delivery({ reader, ...hooks }: QueueHooks): Delivery {
     const { concurrency, key, retry, onFailure } = this.#options;
     const sink = this.#sinks.at(-1) ?? new NoSink();
     return new Delivery({
       ...hooks,
+      unchanged: reader,
       handlers: this.#handlers.bind(sink),
       messageHandlers: this.#handlers.bindMessages(sink),
       batch: this.#handlers.batch,
@@ -561,7 +577,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     this.#source = source;
     this.#connector = source.connector(this.#logger);
     // Rows that are there are read from a database, and so is how far that is.
-    this.#options = { ...this.#options, backfill: "never", stateStore: null };
+    const none = { backfill: "never", stateStore: null, readUnchanged: false } as const;
+    this.#options = { ...this.#options, ...none };
     this.#state = undefined;
   }
 
@@ -595,6 +612,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       publicationName,
       failover,
       temporary,
+      messages: this.#handlers.prefixes.size > 0,
       tables: [...this.#tables].map(([table, { columns, where }]) => ({
         table,
         ...columns === null ? {} : { columns },
@@ -620,12 +638,12 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   #mustBeReady(what: string, { handlers }: { handlers: boolean }): void {
     this.#mustBeIdle(what);
-    if (this.#tables.size === 0) throw nothingTo("watch", 'stream.watch("documents")');
-    if (handlers && this.#handlers.count === 0) {
-      const alone = this.#handlers.prefixes.size > 0
-        ? "Messages come beside changes, which need a handler too, if only one that does nothing."
-        : "";
-      throw nothingTo("call", "stream.onChange((event, sink) => …)", alone);
+    const messagesOnly = this.#tables.size === 0 && handlers && this.#handlers.prefixes.size > 0;
+    if (this.#tables.size === 0 && !messagesOnly) {
+      throw nothingTo("watch", 'stream.watch("documents")');
+    }
+    if (handlers && !messagesOnly && this.#handlers.count === 0) {
+      throw nothingTo("call", "stream.onChange((event, sink) => …)");
     }
     if (this.#abandoned !== null) throw handlerRunning();
   }

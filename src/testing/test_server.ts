@@ -19,11 +19,14 @@ const NO_DSN = "postgresql://nobody@localhost:5432/none?sslmode=disable";
  * @typeParam T the tables of the stream
  */
 export type FedEvent<T> = EventOf<
-  { [N in keyof T]: { [Column in keyof T[N]]: TextOr<T[N][Column]> } }
+  {
+    [N in keyof T]: {
+      // A column of texts has these, and no others.
+      [Column in keyof T[N]]: [T[N][Column]] extends [string | null] ? T[N][Column]
+        : T[N][Column] | string;
+    };
+  }
 >;
-
-/** A column of texts has these, and no others. */
-type TextOr<V> = [V] extends [string | null] ? V : V | string;
 
 /** What became of events. */
 export interface FeedReport<T extends object = Record<string, AnyRow>> {
@@ -55,7 +58,7 @@ export interface FeedOptions {
  * Takes the place of a stream's server, for good: the stream that it was made for connects to nothing else
  * from then on, and what only a server can do (`setup()`, `teardown()`, `backfill()`) fails with an error of
  * kind `no-server`. All the rest is as in production, except that nobody waits before a handler is called
- * again.
+ * again, and that `readUnchanged` has nothing to read from: columns stay in `unchanged`.
  *
  * `feed()` is the short way. The stream's own `start()`, `catchUp()` and `changes()` read what was
  * committed, too.

@@ -8,7 +8,7 @@ import { TARGETS } from "./target.ts";
 const FIXED = { seed: 1, batches: 3 };
 const SECONDS = 0.5;
 
-describe("bytes that are wrong come to a typed error, at once, and leave nothing behind", () => {
+describe("bytes that are wrong come to a typed error, at once, and leave nothing behind (27)", () => {
   for (const target of Object.keys(TARGETS)) {
     test(target, async () => {
       const seed = Math.floor(Math.random() * 2 ** 32);

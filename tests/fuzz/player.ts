@@ -123,6 +123,7 @@ class Player {
     if (failure !== null) this.#found(failure);
     for (const { index, ms } of tally.slow) {
       const again = await this.#cpuMs(seed, index);
+      tally.slowestMs = Math.max(tally.slowestMs, again);
       if (again <= HANG_MS) continue;
       const what = `It took ${Math.round(ms)} ms, and ${
         Math.round(again)

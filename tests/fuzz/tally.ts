@@ -25,7 +25,7 @@ export class Tally {
   messages = 0;
   /** What was refused, by class and kind. */
   readonly refused: Map<string, number> = new Map();
-  /** The case that took longest, in milliseconds. */
+  /** The case that took longest, in milliseconds; of one in `slow` what it took when it was measured again. */
   slowestMs = 0;
   /** Of the batch at hand, from 0. */
   index = -1;
@@ -60,8 +60,8 @@ export class Tally {
     const now = performance.now();
     if (this.#beganAt !== 0) {
       const ms = now - this.#beganAt;
-      if (ms > this.slowestMs) this.slowestMs = ms;
       if (ms > HANG_MS) this.slow.push({ index: this.index, ms });
+      else if (ms > this.slowestMs) this.slowestMs = ms;
     }
     this.#beganAt = now;
   }

@@ -1,6 +1,17 @@
 /** Texts of values: rows of COPY, and what reads a type's text. */
 import { readCopyRow, splitCopyRow } from "../../src/values/copy_text.ts";
-import { formatVector, parseVector } from "../../src/values/vector.ts";
+import { parseArray } from "../../src/values/array.ts";
+import { parseJson } from "../../src/values/json.ts";
+import {
+  parseBool,
+  parseBytea,
+  parseFloat4,
+  parseFloat8,
+  parseInt8,
+  parseInteger,
+} from "../../src/values/scalars.ts";
+import { parseTimestamp, parseTimestamptz } from "../../src/values/timestamp.ts";
+import { formatVector, parseSparseVector, parseVector } from "../../src/values/vector.ts";
 import { writeCopyRow } from "../support/copy_row.ts";
 import { goldenTexts } from "./corpus.ts";
 import type { Dice } from "./dice.ts";
@@ -26,6 +37,41 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     parse: parseVector,
     texts: ["[1,2,3]", "[0.1,-2.5e-8,3e38]", " [ 1 , 2 ] ", `[${"0.123456,".repeat(300)}1]`],
     format: (value: Float32Array) => formatVector(value),
+  },
+  sparsevec: { parse: parseSparseVector, texts: ["{1:1.5,3:2}/5", "{}/3", "{1:-1e-5}/16000"] },
+  bool: { parse: parseBool, texts: ["t", "f"] },
+  integer: { parse: parseInteger, texts: ["0", "-1", "2147483647", "-32768"], format: String },
+  int8: { parse: parseInt8, texts: ["9223372036854775807", "-1"], format: String },
+  float8: {
+    parse: parseFloat8,
+    texts: ["1.5", "-0", "NaN", "-Infinity", "1e-300", "0.1"],
+    format: String,
+  },
+  float4: { parse: parseFloat4, texts: ["1.5", "0.100000001", "NaN", "3.4028235e+38"] },
+  bytea: { parse: parseBytea, texts: ["\\x", "\\x00ff66", `\\x${"ab".repeat(300)}`] },
+  json: {
+    parse: parseJson,
+    texts: [
+      '{"a": [1, null, "é"], "b": 12345678901234567890, "__proto__": 1.5e3}',
+      '[[[[{"c": "\\\\\\" 1234567890123456789"}]]]]',
+      "1234567890123456789",
+    ],
+  },
+  timestamp: {
+    parse: parseTimestamp,
+    texts: ["2026-01-31 12:00:00.123456", "0044-03-15 00:00:00 BC", "infinity"],
+  },
+  timestamptz: {
+    parse: parseTimestamptz,
+    texts: [
+      "2026-01-31 12:00:00+00",
+      "294276-12-31 23:59:59.999999+00",
+      "0001-01-01 00:00:00-05:30",
+    ],
+  },
+  array: {
+    parse: (text) => parseArray(text, (element) => element),
+    texts: ['{1,NULL,"a b"}', "[0:1]={1,2}", '{{"\\\\\\"",x},{{y}}}', "{}"],
   },
 };
 

@@ -1,14 +1,22 @@
 /**
  * Makes `pg<major>.jsonl` beside itself from real servers.
  *
- *     deno run -A tests/golden/capture.ts 14 17 18
+ *     deno run -A tests/golden/capture.ts 10 11 12 13 14 15 16 17 18
  */
 import { writeFileSync } from "node:fs";
 import { argv } from "node:process";
 import postgres from "postgres";
 import { PgOutputDecoder } from "../../src/pgoutput/mod.ts";
 import { testPostgres } from "../support/servers/test_postgres.ts";
-import { goldenOf, type GoldenTable, hexOf, shortened } from "../support/golden.ts";
+import {
+  type GoldenMessage,
+  goldenOf,
+  type GoldenSlot,
+  type GoldenTable,
+  hexOf,
+  shortened,
+} from "../support/golden.ts";
+import { captureParts } from "./capture_parts.ts";
 
 const TABLES = `
   CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
@@ -31,16 +39,25 @@ const TABLES = `
   CREATE TABLE emptied (id int PRIMARY KEY);
   CREATE TABLE emptied_too (id int PRIMARY KEY, emptied int REFERENCES emptied);
   CREATE TABLE changing (id int PRIMARY KEY, a text);
-  CREATE TABLE parted (id int, region text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
-  CREATE TABLE parted_eu PARTITION OF parted FOR VALUES IN ('eu');
-  CREATE TABLE parted_us PARTITION OF parted FOR VALUES IN ('us');
   CREATE TABLE in_binary (id int PRIMARY KEY, big bigint, title text, bytes bytea, body text);
   ALTER TABLE in_binary ALTER body SET STORAGE EXTERNAL;
 
   CREATE PUBLICATION changes FOR TABLE every_kind, toast_default, toast_full, toast_index,
-    "We""ird"."Ta.ble", emptied, emptied_too, changing, parted;
+    "We""ird"."Ta.ble", emptied, emptied_too, changing;
   CREATE PUBLICATION inserts FOR TABLE toast_nothing WITH (publish = 'insert');
   CREATE PUBLICATION binaries FOR TABLE in_binary;`;
+
+/** From 11: before it, a partitioned table has no key. Before 13, its partitions are published. */
+const PARTED_TABLE = `
+  CREATE TABLE parted (id int, region text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+  CREATE TABLE parted_eu PARTITION OF parted FOR VALUES IN ('eu');
+  CREATE TABLE parted_us PARTITION OF parted FOR VALUES IN ('us');
+  ALTER PUBLICATION changes ADD TABLE`;
+
+/** From 18 such columns can be published; before, they are left out. */
+const GENERATED_TABLE = `
+  CREATE TABLE generated (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) STORED);
+  CREATE PUBLICATION generated FOR TABLE generated WITH (publish_generated_columns = stored);`;
 
 /** From 15: a filter turns updates into inserts and deletes. */
 const FILTERED_TABLE = `
@@ -87,7 +104,6 @@ const CHANGES = [
    INSERT INTO changing VALUES (2, 'after', NULL);
    ALTER TABLE changing DROP a, REPLICA IDENTITY FULL;
    UPDATE changing SET b = 8 WHERE id = 1`,
-  `INSERT INTO parted VALUES (1, 'eu'); UPDATE parted SET region = 'us'`,
   `SELECT pg_logical_emit_message(true, 'outbox', 'Grüße');
    INSERT INTO changing VALUES (3, 3)`,
   `SELECT pg_logical_emit_message(false, 'ping', '')`,
@@ -102,6 +118,13 @@ const CHANGES = [
   `UPDATE in_binary SET id = 4 WHERE id = 1; DELETE FROM in_binary WHERE id = 2`,
 ];
 
+const PARTED_CHANGE = `INSERT INTO parted VALUES (1, 'eu'); UPDATE parted SET region = 'us'`;
+
+const GENERATED_CHANGES = [
+  `INSERT INTO generated VALUES (1), (2)`,
+  `UPDATE generated SET id = 3 WHERE id = 2`,
+];
+
 const FILTERED_CHANGES = [
   `INSERT INTO filtered VALUES (1, false, repeat('f', 2500)), (2, true, 'two')`,
   `UPDATE filtered SET published = true WHERE id = 1`,
@@ -109,46 +132,73 @@ const FILTERED_CHANGES = [
 ];
 
 for (const major of argv.slice(2).map(Number)) {
-  const server = await testPostgres({ major });
+  const server = await testPostgres({
+    major,
+    settings: {
+      ...(major >= 14 ? { logical_decoding_work_mem: "64kB" } : {}),
+      max_prepared_transactions: "10",
+    },
+  });
   const sql = postgres(server.dsn, { max: 1, onnotice: () => {} });
   try {
-    await capture(sql, major);
+    const lines = await capture(sql, major);
+    if (major >= 14) lines.push(...await captureParts(server));
+    const file = new URL(`./pg${major}.jsonl`, import.meta.url);
+    const text = lines.map((line) => JSON.stringify(line) + "\n").join("");
+    writeFileSync(file, text);
+    console.log(`${lines.length} lines, ${text.length} bytes: ${file.pathname}`);
   } finally {
     await sql.end();
     await server.stop();
   }
 }
 
-async function capture(sql: postgres.Sql, major: number): Promise<void> {
+async function capture(sql: postgres.Sql, major: number): Promise<unknown[]> {
   const [server] = await sql`SHOW server_version`;
   await sql.unsafe(`SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC';
     SET bytea_output = 'hex'; SET extra_float_digits = 3`);
-  const hasFilters = major >= 15;
-  await sql.unsafe(TABLES + (hasFilters ? FILTERED_TABLE : ""));
+  const changes = CHANGES.filter((change) => major >= 11 || !change.startsWith("TRUNCATE"));
+  await sql.unsafe(TABLES);
+  if (major >= 11) {
+    await sql.unsafe(`${PARTED_TABLE} ${major >= 13 ? "parted" : "parted_eu, parted_us"}`);
+    changes.push(PARTED_CHANGE);
+  }
+  if (major >= 15) {
+    await sql.unsafe(FILTERED_TABLE);
+    changes.push(...FILTERED_CHANGES);
+  }
+  if (major >= 18) {
+    await sql.unsafe(GENERATED_TABLE);
+    changes.push(...GENERATED_CHANGES);
+  }
   await sql`SELECT pg_create_logical_replication_slot('golden_text', 'pgoutput')`;
   await sql`SELECT pg_create_logical_replication_slot('golden_binary', 'pgoutput')`;
-  for (const change of [...CHANGES, ...(hasFilters ? FILTERED_CHANGES : [])]) {
-    await sql.unsafe(change);
-  }
+  for (const change of changes) await sql.unsafe(change);
 
-  const lines: unknown[] = [{ server: server!.server_version }];
-  const streams = [
-    { slot: "text", publications: "changes,inserts", option: "messages" },
-    { slot: "binary", publications: "binaries", option: "binary" },
+  const publications = major >= 18 ? "changes,inserts,generated" : "changes,inserts";
+  return [
+    { server: server!.server_version },
+    ...await readSlot(sql, "text", publications, major >= 14 ? ["messages", "true"] : []),
+    ...major >= 14 ? await readSlot(sql, "binary", "binaries", ["binary", "true"]) : [],
+    ...await readTables(sql),
   ];
-  for (const { slot, publications, option } of streams) {
-    const decoder = new PgOutputDecoder();
-    const changes = await sql`
-      SELECT data FROM pg_logical_slot_get_binary_changes(${`golden_${slot}`}, NULL, NULL,
-        'proto_version', '1', 'publication_names', ${publications}, ${option}, 'true')`;
-    for (const { data } of changes) {
-      lines.push({ slot, hex: hexOf(data), message: goldenOf(decoder.decode(data)) });
-    }
-  }
-  lines.push(...await readTables(sql));
-  const file = new URL(`./pg${major}.jsonl`, import.meta.url);
-  writeFileSync(file, lines.map((line) => JSON.stringify(line) + "\n").join(""));
-  console.log(`${lines.length} lines: ${file.pathname}`);
+}
+
+async function readSlot(
+  sql: postgres.Sql,
+  slot: GoldenSlot,
+  publications: string,
+  more: string[],
+): Promise<GoldenMessage[]> {
+  const decoder = new PgOutputDecoder();
+  const changes = await sql`
+    SELECT data FROM pg_logical_slot_get_binary_changes(${`golden_${slot}`}, NULL, NULL,
+      VARIADIC ${["proto_version", "1", "publication_names", publications, ...more]}::text[])`;
+  return changes.map(({ data }) => ({
+    slot,
+    hex: hexOf(data),
+    message: goldenOf(decoder.decode(data)),
+  }));
 }
 
 /**

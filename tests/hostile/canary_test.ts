@@ -151,7 +151,7 @@ const TROUBLES = [
   ],
 ] as const;
 
-describe("a real server", () => {
+describe("a real server (31)", () => {
   for (const [what, parts, kind] of TROUBLES) {
     test(`that is told ${what}, in each way and by each call`, async () => {
       for (const way of WAYS) {

@@ -1,4 +1,4 @@
 import { playAll } from "../support/hostile_server.ts";
 import { STARTUP } from "./cases/startup.ts";
 
-playAll("start-up", STARTUP);
+playAll("start-up (30)", STARTUP);

@@ -1,4 +1,4 @@
 import { playAll } from "../support/hostile_server.ts";
 import { ENCRYPTION } from "./cases/encryption.ts";
 
-playAll("TLS", ENCRYPTION);
+playAll("TLS (28)", ENCRYPTION);

@@ -17,13 +17,22 @@ import {
   HandlerError,
   type LogicalMessage,
   parseLsn,
+  PgStream,
   PgStreamError,
   type PgStreamOptions,
   ReplicationError,
 } from "../../mod.ts";
 import { Child } from "../support/child.ts";
 import { testMajors, type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
-import { LogLines, openClient, sleep, started, until, within } from "../support/streams.ts";
+import {
+  LogLines,
+  openClient,
+  sleep,
+  started,
+  uniqueName,
+  until,
+  within,
+} from "../support/streams.ts";
 import { currentLsn, Gate, TestTable } from "../support/test_table.ts";
 
 const textOf = ({ content }: LogicalMessage) => new TextDecoder().decode(content);
@@ -360,6 +369,36 @@ for (const major of testMajors(18, 17, 14)) {
     });
   });
 }
+
+test("an outbox needs no table: set up, streamed, confirmed and torn down by itself", async () => {
+  const db = await testPostgres({ major: 17 });
+  const slotName = uniqueName("outbox");
+  const make = () => new PgStream({ dsn: db.dsn, slotName, logger: false });
+  try {
+    const seen: string[] = [];
+    const stream = make().onMessage("outbox", (message) => void seen.push(textOf(message)));
+    const report = await stream.setup();
+    assertEquals([report.slot, report.publication, report.added], ["created", "created", []]);
+    assertEquals((await stream.setup()).publication, "found");
+    await db.query("CREATE TABLE of_others (id int PRIMARY KEY); INSERT INTO of_others VALUES (1)");
+    for (const text of ["one", "two"]) {
+      await db.query("SELECT pg_logical_emit_message(true, 'outbox', $1)", [text]);
+    }
+    const first = await within("catchUp()", stream.catchUp());
+    assertEquals([first.messages, first.events, seen], [2, 0, ["one", "two"]]);
+    assertEquals((await within("catchUp()", stream.catchUp())).messages, 0);
+    // Who watches nothing and asks for nothing is told so, as before.
+    const kinds = [() => make().setup(), () => make().onChange(() => {}).start()].map(
+      async (call) => (await assertRejects(call, PgStreamError)).kind,
+    );
+    assertEquals(await Promise.all(kinds), ["nothing-watched", "nothing-watched"]);
+    const pulled = stream.changes()[Symbol.asyncIterator]().next();
+    assertEquals((await assertRejects(() => pulled, PgStreamError)).kind, "nothing-watched");
+    await stream.teardown();
+  } finally {
+    await db.stop();
+  }
+});
 
 test("a server older than 14 is refused by name, where messages are asked for", async () => {
   const db = await testPostgres({ major: 13 });

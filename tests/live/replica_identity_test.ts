@@ -43,7 +43,7 @@ for (const major of testMajors(18, 17, 14)) {
       return row!.big;
     }
 
-    test("tells unchanged from NULL in a column that is stored out of line", async () => {
+    test("tells unchanged from NULL in a column that is stored out of line (18)", async () => {
       await scenario(
         db,
         sql,

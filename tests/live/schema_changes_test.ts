@@ -146,7 +146,7 @@ for (const major of testMajors(18, 17, 14, 10)) {
       await db?.stop();
     });
 
-    test("tells a change in the middle of a transaction, in its place, under lanes and in batches", async () => {
+    test("tells a change in the middle of a transaction, in its place, under lanes and in batches (20)", async () => {
       for (const batches of [false, true]) {
         const table = await TestTable.create(db, "migrated", { concurrency: 6 });
         let open = 0;

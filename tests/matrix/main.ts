@@ -6,52 +6,58 @@
  * deno task test:matrix                       # all of it
  * deno task test:matrix --major 10 --major 18 # some servers
  * deno task test:matrix --only TRUNCATE       # the shapes whose name holds this text
+ * deno task test:matrix --moved               # on servers beyond 2^57 bytes of WAL and 2^31 transactions
  * ```
  */
 
 import process from "node:process";
 import { parseArgs, stripVTControlCharacters } from "node:util";
+import { startMovedPostgres } from "../support/servers/moved_postgres.ts";
 import { startPostgres } from "../support/servers/postgres.ts";
-import { type Place, play, serverSettings } from "./play.ts";
+import { type Outcome, playAlone, serverSettings } from "./play.ts";
 import type { Shape } from "./shape.ts";
 import { SHAPES } from "./shapes.ts";
 
 const MAJORS = [10, 11, 12, 13, 14, 15, 16, 17, 18];
 const MOST_LINES = 60;
 
-type Outcome = { is: "ok" } | { is: "cannot" | "FAIL"; why: string };
+type Cell = { is: "ok" } | { is: "cannot" | "FAIL"; why: string };
 
-async function outcomeOf(shape: Shape, place: Place): Promise<Outcome> {
-  const why = shape.cannot?.(place.server.major) ?? null;
-  if (why !== null) return { is: "cannot", why };
-  try {
-    await play(shape, place);
-    return { is: "ok" };
-  } catch (error) {
-    const text = error instanceof Error ? `${error.stack ?? error.message}` : String(error);
-    return { is: "FAIL", why: stripVTControlCharacters(text) };
-  }
+function cellOf(outcome: Outcome): Cell {
+  if ("seen" in outcome) return { is: "ok" };
+  const { error } = outcome;
+  const text = error instanceof Error ? `${error.stack ?? error.message}` : String(error);
+  return { is: "FAIL", why: stripVTControlCharacters(text) };
 }
 
 /** A server of the major, all shapes on it. */
-async function outcomesOn(major: number, shapes: readonly Shape[]): Promise<Outcome[]> {
+async function outcomesOn(
+  major: number,
+  shapes: readonly Shape[],
+  moved: boolean,
+): Promise<Cell[]> {
   const startedAt = performance.now();
-  await using server = await startPostgres({ major, settings: serverSettings(major) });
+  const start = moved ? startMovedPostgres : startPostgres;
+  await using server = await start({ major, settings: serverSettings(major) });
   const { dsn } = await server.createDatabase();
-  const outcomes: Outcome[] = [];
-  for (const shape of shapes) outcomes.push(await outcomeOf(shape, { server, dsn }));
+  const cells: Cell[] = [];
+  for (const shape of shapes) {
+    const why = shape.cannot?.(major) ?? null;
+    if (why !== null) cells.push({ is: "cannot", why });
+    else cells.push(cellOf(await playAlone(shape, { server, dsn }).catch((error) => ({ error }))));
+  }
   const seconds = ((performance.now() - startedAt) / 1000).toFixed(0);
-  print(`PostgreSQL ${server.version}: ${tally(outcomes)}, ${seconds} s`);
-  return outcomes;
+  print(`PostgreSQL ${server.version}: ${tally(cells)}, ${seconds} s`);
+  return cells;
 }
 
-function tally(outcomes: Outcome[]): string {
-  const many = (is: Outcome["is"]) => outcomes.filter((outcome) => outcome.is === is).length;
+function tally(cells: Cell[]): string {
+  const many = (is: Cell["is"]) => cells.filter((cell) => cell.is === is).length;
   return `${many("ok")} ok, ${many("cannot")} cannot, ${many("FAIL")} FAIL`;
 }
 
 /** A line for each shape, a sign for each major; then every reason. */
-function printMatrix(shapes: readonly Shape[], found: Map<number, Outcome[]>): void {
+function printMatrix(shapes: readonly Shape[], found: Map<number, Cell[]>): void {
   const width = Math.max(...shapes.map(({ name }) => name.length));
   const majors = [...found.keys()];
   print(`\n${"".padEnd(width)}  ${majors.map((major) => String(major).padEnd(8)).join("")}`);
@@ -63,17 +69,17 @@ function printMatrix(shapes: readonly Shape[], found: Map<number, Outcome[]>): v
   shapes.forEach(({ name }, index) => {
     const reasons = new Map<string, number[]>();
     for (const major of majors) {
-      const outcome = found.get(major)![index]!;
-      if (outcome.is === "cannot") {
-        reasons.set(outcome.why, [...reasons.get(outcome.why) ?? [], major]);
+      const cell = found.get(major)![index]!;
+      if (cell.is === "cannot") {
+        reasons.set(cell.why, [...reasons.get(cell.why) ?? [], major]);
       }
     }
     for (const [why, on] of reasons) print(`cannot on ${on.join(", ")}: ${name} (${why})`);
   });
   for (const major of majors) {
-    found.get(major)!.forEach((outcome, index) => {
-      if (outcome.is !== "FAIL") return;
-      const lines = outcome.why.split("\n");
+    found.get(major)!.forEach((cell, index) => {
+      if (cell.is !== "FAIL") return;
+      const lines = cell.why.split("\n");
       print(`\nFAIL on ${major}: ${shapes[index]!.name}`);
       print(lines.slice(0, MOST_LINES).map((line) => `  ${line.slice(0, 400)}`).join("\n"));
     });
@@ -85,6 +91,7 @@ async function main(): Promise<number> {
     options: {
       only: { type: "string", multiple: true },
       major: { type: "string", multiple: true },
+      moved: { type: "boolean", default: false },
     },
   });
   const shapes = SHAPES.filter(({ name }) =>
@@ -92,8 +99,8 @@ async function main(): Promise<number> {
   );
   const majors = values.major?.map(Number) ?? MAJORS;
   if (shapes.length === 0) throw new Error("--only: no shape has a name with this text");
-  const found = new Map<number, Outcome[]>();
-  for (const major of majors) found.set(major, await outcomesOn(major, shapes));
+  const found = new Map<number, Cell[]>();
+  for (const major of majors) found.set(major, await outcomesOn(major, shapes, values.moved));
   printMatrix(shapes, found);
   const all = [...found.values()].flat();
   print(`\n${shapes.length} shapes × ${majors.length} servers: ${tally(all)}`);

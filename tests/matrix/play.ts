@@ -1,17 +1,25 @@
 /**
- * Plays a shape on a server, and looks at it in three ways: a stream that runs meanwhile, one that
- * comes late, and the bytes. Each has to tell exactly what is expected, and to leave what SELECT says.
+ * Plays shapes on a server, and looks at each in several ways: a stream that runs meanwhile, one that
+ * comes late, one with lanes, and the bytes, whole and in parts. Each has to tell exactly what is expected,
+ * and to leave what SELECT says.
  */
 
-import { assert, assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
-import { PgStream, PgStreamError } from "../../mod.ts";
+import { assertEquals, assertInstanceOf, assertNotEquals } from "@std/assert";
+import {
+  MemoryStateStore,
+  PgStream,
+  PgStreamError,
+  type PgStreamOptions,
+  type ReplicationStreamOptions,
+} from "../../mod.ts";
 import { formatTableName } from "../../src/table_name.ts";
 import type { PostgresServer } from "../support/servers/postgres.ts";
-import { started, until, within } from "../support/streams.ts";
-import { type Content, Model, sorted } from "./model.ts";
+import { started, until, within, withServerOptions } from "../support/streams.ts";
+import { compare, coordinates, inOrder, type Witness } from "./compare.ts";
 import { byteLevel, type Seen, seenOf } from "./seen.ts";
-import type { Change, Script, Shape } from "./shape.ts";
-import { MARKER, SqlWorld } from "./world.ts";
+import { sorted } from "./model.ts";
+import type { Script, Shape, Texts } from "./shape.ts";
+import { MARKER, Sessions, SqlWorld } from "./world.ts";
 
 /** What the shapes need of a server. */
 export function serverSettings(major: number): Record<string, string> {
@@ -29,165 +37,284 @@ export interface Place {
   dsn: string;
 }
 
+/** What became of a shape: what came and where it stood, or what was wrong. */
+export type Outcome = { seen: Seen[] } | { error: unknown };
+
+/** A row that was read. */
+interface Read {
+  schema: string;
+  table: string;
+  row: Texts;
+}
+
+/** A shape that is being played. */
+interface Part {
+  script: Script;
+  world: SqlWorld;
+}
+
 const PATIENCE_MS = 60_000;
+/** Each change as soon as it is decoded, whatever its transaction comes to. */
+const IN_SMALLEST_PARTS = "-c debug_logical_replication_streaming=immediate";
 let played = 0;
 
-/** Plays the shape. @throws where anything came otherwise than expected. */
-export async function play(shape: Shape, { server, dsn }: Place): Promise<void> {
+/** Plays one shape, with a publication and slots of its own. */
+export async function playAlone(shape: Shape, place: Place): Promise<Outcome> {
+  const [outcome] = await playParts([shape], place);
+  return outcome!;
+}
+
+/** Plays shapes with as few streams as may be: those that allow it share one, on all their tables. */
+export async function playTogether(shapes: readonly Shape[], place: Place): Promise<Outcome[]> {
+  const major = place.server.major;
+  const sharing = shapes.filter((shape) => {
+    const { database, publication, refused, late } = shape.script(major);
+    return [database, publication, refused, late].every((own) => own === undefined);
+  });
+  const together = await playParts(sharing, place)
+    // What ends the stream ends it for all: each by itself, then, to see which it was.
+    .catch(() => null);
+  const outcomes: Outcome[] = [];
+  for (const shape of shapes) {
+    const index = sharing.indexOf(shape);
+    const shared = index === -1 ? undefined : together?.[index];
+    outcomes.push(
+      shared ?? await playAlone(shape, place).catch((error) => ({ error })),
+    );
+  }
+  return outcomes;
+}
+
+async function playParts(shapes: readonly Shape[], { server, dsn }: Place): Promise<Outcome[]> {
   const { major } = server;
-  const script = shape.script(major);
   const name = `shape_${++played}`;
-  if (script.database !== undefined) {
-    const how = `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ${script.database}`;
+  const scripts = shapes.map((shape) => shape.script(major));
+  const [database] = scripts.flatMap(({ database }) => database ?? []);
+  if (database !== undefined) {
+    const how = `TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' ${database}`;
     await server.query(`CREATE DATABASE ${name} ${how}`);
     dsn = server.dsnOf(name);
   }
-  const world = new SqlWorld({ dsn, major, name, schema: script.schema ?? name });
+  const sessions = new Sessions(dsn);
+  const parts: Part[] = [];
   try {
-    await world.create(script);
-    if (script.refused !== undefined) await refuse(script.refused, script, world);
-    else await follow(script, world);
+    for (const [index, script] of scripts.entries()) {
+      const schema = script.schema ?? `${name}_${index}`;
+      parts.push({ script, world: new SqlWorld(sessions, { major, schema }) });
+      await parts[index]!.world.create(script, name);
+    }
+    const [first] = parts;
+    if (first === undefined) return [];
+    if (first.script.refused === undefined) return await follow(parts, dsn, name);
+    return [await outcomeOf(() => refuse(first.script.refused!, first, name))];
   } finally {
-    await world.end();
-    await shape.after?.(world);
+    await parts[0]?.world.dropShared(name);
+    await sessions.end();
   }
 }
 
 /** What is refused is refused before anything is made. */
-async function refuse(kind: string, script: Script, world: SqlWorld): Promise<void> {
-  const error = await streamOf(world, script.watch, world.name, []).setup()
-    .then(() => null, (error) => error);
-  await assertRefused(error, kind);
-  assertEquals(await world.query(`SELECT FROM pg_publication WHERE pubname = '${world.name}'`), []);
-  assertEquals(
-    await world.query(`SELECT FROM pg_replication_slots WHERE slot_name = '${world.name}'`),
-    [],
-  );
+async function refuse(kind: string, part: Part, name: string): Promise<Seen[]> {
+  const { world } = part;
+  const stream = streamOf([part], { dsn: world.dsn, publicationName: name, slotName: name });
+  assertRefused(await stream.setup().then(() => null, (error) => error), kind);
+  const made = (table: string, column: string) =>
+    world.query(`SELECT FROM ${table} WHERE ${column} = '${name}'`);
+  assertEquals(await made("pg_publication", "pubname"), []);
+  assertEquals(await made("pg_replication_slots", "slot_name"), []);
+  return [];
 }
 
 function assertRefused(error: unknown, kind: string): void {
   assertNotEquals(error, null, `nothing was refused, where ${kind} was expected`);
   assertInstanceOf(error, PgStreamError);
   assertEquals(error.kind, kind, error.message);
-  assert(error.hint, `no way out: ${error.message}`);
+  assertNotEquals(error.hint ?? "", "", `no way out: ${error.message}`);
 }
 
-function streamOf(
-  { dsn, schema, name }: SqlWorld,
-  watch: string[],
-  slotName: string,
-  seen: Seen[],
-): PgStream {
-  const tables = watch.map((table) => formatTableName({ schema, table }));
-  return new PgStream({ dsn, slotName, publicationName: name, logger: false })
-    .watch(...tables).onChange((event) => void seen.push(seenOf(event)));
+/** A stream of all tables of the parts. */
+function streamOf(parts: Part[], options: PgStreamOptions): PgStream {
+  const stream = new PgStream({ logger: false, ...options });
+  for (const { script: { watch, options }, world: { schema } } of parts) {
+    for (const table of [...watch, MARKER]) {
+      const name = formatTableName({ schema, table });
+      const told = options?.[table];
+      if (told === undefined) stream.watch(name);
+      else stream.watch(name, told);
+    }
+  }
+  return stream;
 }
 
-async function follow(script: Script, world: SqlWorld): Promise<void> {
-  const { dsn, name, schema } = world;
-  const watch = [...script.watch, MARKER];
+/** How the bytes are read. */
+function waysOf(
+  major: number,
+): { who: Witness; slot: string; options: ReplicationStreamOptions }[] {
+  return [
+    { who: "the bytes" as const, slot: "bytes", options: {} },
+    ...major >= 14
+      ? [{ who: "the bytes in parts" as const, slot: "parts", options: { streaming: true } }]
+      : [],
+    ...major >= 16
+      ? [{
+        who: "the bytes in the smallest parts" as const,
+        slot: "smallest",
+        options: { streaming: "parallel" as const },
+      }]
+      : [],
+  ];
+}
+
+/** @throws where a stream cannot go on, so that nothing can be said of any part. */
+async function follow(parts: Part[], dsn: string, name: string): Promise<Outcome[]> {
+  const { schema, query, major } = parts.at(-1)!.world;
   const live: Seen[] = [];
-  const alongside = streamOf(world, watch, name, live);
+  const alongside = streamOf(parts, { dsn, publicationName: name, slotName: name })
+    .onChange((event) => void live.push(seenOf(event)));
   await alongside.setup();
-  for (const slot of [`${name}_late`, `${name}_bytes`]) {
-    await world.query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
+  const ways = waysOf(major);
+  for (const slot of ["late", "lanes", ...ways.map(({ slot }) => slot)]) {
+    await query(`SELECT pg_create_logical_replication_slot('${name}_${slot}', 'pgoutput')`);
   }
   const running = await started(alongside);
+  const failed: unknown[] = [];
   try {
-    let failed: unknown = null;
-    void running.ended.then((error) => failed = error);
-    for (const step of script.steps) await world.run(step);
-    await world.query(`INSERT INTO ${MARKER} DEFAULT VALUES`);
+    let ended: unknown = null;
+    void running.ended.then((error) => ended = error);
+    for (const [index, { script, world }] of parts.entries()) {
+      try {
+        for (const step of script.steps) await world.run(step);
+      } catch (error) {
+        failed[index] = error;
+      }
+      await world.query(`INSERT INTO ${MARKER} DEFAULT VALUES`, "marker");
+    }
     await until("the marker in the stream that runs", () => {
-      if (failed !== null) throw failed;
-      return live.at(-1)?.table === MARKER;
+      if (ended !== null) throw ended;
+      return live.at(-1)?.table === MARKER && live.at(-1)?.schema === schema;
     }, PATIENCE_MS);
     await running.stop();
   } finally {
     await alongside.stop();
   }
-  const late = await comeLate(script, world);
-  const options = { dsn, slotName: `${name}_bytes`, publicationName: name };
-  const read = await within("the bytes", byteLevel(options, schema, MARKER), PATIENCE_MS);
+  const seen = new Map<Witness, Seen[]>([["the stream that ran", live]]);
+  seen.set("the stream that came late", await comeLate(parts, dsn, name, "late"));
+  seen.set("the stream with lanes", inOrder(await comeLate(parts, dsn, name, "lanes")));
+  for (const { who, slot, options } of ways) {
+    const read = byteLevel({
+      dsn: slot === "smallest" ? withServerOptions(dsn, IN_SMALLEST_PARTS) : dsn,
+      slotName: `${name}_${slot}`,
+      publicationName: name,
+      inParts: slot === "smallest",
+      ...options,
+    }, { schema, table: MARKER });
+    seen.set(who, await within(who, read, PATIENCE_MS));
+  }
+  const rows = await readAgain(parts, dsn, name);
+  const outcomes: Outcome[] = [];
+  for (const [index, part] of parts.entries()) {
+    outcomes.push(
+      index in failed ? { error: failed[index] } : await outcomeOf(() => check(part, seen, rows)),
+    );
+  }
+  return outcomes;
+}
 
-  const contents = await world.contents(script);
-  const by = script.by ?? "key";
-  compare("the stream that ran", live, script.transactions, contents, by);
-  compare("the bytes", read, script.transactions, contents, "row");
-  assertEquals(coordinates(read), coordinates(live), "the bytes and the stream that ran");
-  if (script.late === undefined) {
-    compare("the stream that came late", late, script.transactions, contents, by);
-    assertEquals(coordinates(late), coordinates(live), "the streams that ran and that came late");
-  } else {
-    const { watch } = script.late;
-    const rest = live.filter(({ table }) => table === MARKER || watch.includes(table));
-    assertEquals(late, rest, "the stream that came late");
+async function outcomeOf(work: () => Promise<Seen[]>): Promise<Outcome> {
+  try {
+    return { seen: await work() };
+  } catch (error) {
+    return { error };
   }
 }
 
-/** A stream that begins when all is over. */
-async function comeLate({ watch, late }: Script, world: SqlWorld): Promise<Seen[]> {
+/** A stream that begins when all is over; on the slot for lanes, with several of them, and in batches. */
+async function comeLate(
+  parts: Part[],
+  dsn: string,
+  name: string,
+  slot: "late" | "lanes",
+): Promise<Seen[]> {
   const seen: Seen[] = [];
-  const catchUp = (watch: string[]) =>
-    within(
-      "what comes late",
-      streamOf(world, [...watch, MARKER], `${world.name}_late`, seen).catchUp(),
-      PATIENCE_MS,
-    );
-  if (late !== undefined) {
-    assertRefused(await catchUp(watch).then(() => null, (error) => error), late.kind);
+  const catchUp = (parts: Part[]) => {
+    const options = { dsn, publicationName: name, slotName: `${name}_${slot}` };
+    const stream = slot === "late"
+      ? streamOf(parts, options).onChange((event) => void seen.push(seenOf(event)))
+      : streamOf(parts, { ...options, concurrency: 3 })
+        .onBatch((events) => void seen.push(...events.map(seenOf)));
+    return within("what comes late", stream.catchUp(), PATIENCE_MS);
+  };
+  const [first] = parts;
+  const late = first!.script.late;
+  if (late === undefined) {
+    await catchUp(parts);
+  } else {
+    assertRefused(await catchUp(parts).then(() => null, (error) => error), late.kind);
+    await catchUp([{ ...first!, script: { ...first!.script, watch: late.watch } }]);
   }
-  await catchUp(late?.watch ?? watch);
   return seen;
 }
 
-const coordinates = (seen: Seen[]) =>
-  seen.map(({ lsn, ordinal, xid, commitTimeMs }) => ({ lsn, ordinal, xid, commitTimeMs }));
-
-/** What came, against what was expected, and then against the tables. */
-function compare(
-  who: string,
-  seen: Seen[],
-  expected: Change[][] | null,
-  contents: Content[],
-  by: "key" | "row",
-): void {
-  const transactions: Change[][] = [];
-  let lsn: bigint | null = null;
-  for (const { change, schema, table, lsn: at, ordinal } of seen) {
-    if (at !== lsn) {
-      assert(lsn === null || at > lsn, `${who}: commits go backwards`);
-      lsn = at;
-      transactions.push([]);
-    }
-    assertEquals(ordinal, transactions.at(-1)!.length, `${who}: ordinal of ${schema}.${table}`);
-    transactions.at(-1)!.push(change);
+/** The rows that are there when all is over, as a backfill reads them. */
+async function readAgain(parts: Part[], dsn: string, name: string): Promise<Read[]> {
+  const rows: Read[] = [];
+  const wanted = parts.map(({ script, world }) => {
+    const watch = script.late?.watch ?? script.watch;
+    return { script: { ...script, watch }, world };
+  });
+  const stream = streamOf(wanted, {
+    dsn,
+    publicationName: name,
+    slotName: `${name}_rows`,
+    backfill: "initial",
+    stateStore: new MemoryStateStore(),
+  }).onChange(({ operation, schema, table, row, backfill }) => {
+    assertEquals(backfill, true);
+    // It goes before the rows of a table that has no primary key.
+    if (operation === "truncate") return;
+    assertEquals(operation, "insert");
+    rows.push({ schema, table, row: { ...row } });
+  });
+  await stream.setup();
+  const running = await started(stream);
+  try {
+    let ended: unknown = null;
+    void running.ended.then((error) => ended = error);
+    await until("the rows to be read", () => {
+      if (ended !== null) throw ended;
+      const markers = rows.filter(({ table }) => table === MARKER).length;
+      return markers === parts.length && stream.status().backfill === null;
+    }, PATIENCE_MS);
+    await running.stop();
+  } finally {
+    await stream.stop();
   }
-  const marker = transactions.pop();
-  assertEquals(marker?.map(({ table }) => table), [MARKER], `${who}: the marker`);
-  if (expected !== null) {
-    const wanted = expected.map((changes) => changes.map((change) => told(change, who)));
-    assertEquals(transactions, wanted, who);
-  }
-  for (const { table, keyColumns, identity, columns, rows } of contents) {
-    // Where there is no primary key, a store has nothing to go by but what is told of the old row.
-    const keyed = by === "key" && keyColumns.length > 0;
-    const model = new Model(keyed ? "key" : "row", keyed ? keyColumns : identity);
-    try {
-      for (const change of transactions.flat()) {
-        if (change.table === table) model.apply(change);
-      }
-    } catch (error) {
-      throw new Error(`${who}, kept in step with ${table}: ${(error as Error).message}`);
-    }
-    const left = `${who}: what is left of ${table}`;
-    assertEquals(sorted(model.rows, columns), sorted(rows, columns), left);
-  }
+  return rows;
 }
 
-/** What of a change each level tells. */
-function told(change: Change, who: string): Change {
-  return who === "the bytes"
-    ? { ...change, key: null, oldKey: null }
-    : { ...change, options: null };
+async function check(
+  { script, world }: Part,
+  all: Map<Witness, Seen[]>,
+  read: Read[],
+): Promise<Seen[]> {
+  const contents = await world.contents(script);
+  const of = (who: Witness) => all.get(who)!.filter(({ schema }) => schema === world.schema);
+  const live = of("the stream that ran");
+  for (const who of all.keys()) {
+    const seen = of(who);
+    if (script.late !== undefined && /late|lanes/.test(who)) {
+      const { watch } = script.late;
+      const rest = live.filter(({ table }) => table === MARKER || watch.includes(table));
+      assertEquals(seen, rest, who);
+    } else {
+      compare(who, seen, script, contents);
+      assertEquals(coordinates(seen), coordinates(live), `${who}, and the stream that ran`);
+    }
+  }
+  for (const { table, columns, rows } of await world.contents(script, true)) {
+    const found = read.filter((each) => each.schema === world.schema && each.table === table)
+      .map(({ row }) => row);
+    assertEquals(sorted(found, columns), sorted(rows, columns), `the rows of ${table}, read again`);
+  }
+  return live;
 }

@@ -1,12 +1,19 @@
 /** What came, of events and of the protocol's messages, in one form. */
 
 import { assert, assertEquals } from "@std/assert";
-import { type ChangeEvent, parseLsn, ReplicationStream } from "../../mod.ts";
+import {
+  type ChangeEvent,
+  parseLsn,
+  ReplicationStream,
+  type ReplicationStreamOptions,
+} from "../../mod.ts";
 import {
   commitTimeToDate,
   PgOutputDecoder,
+  type PgOutputMessage,
   type Relation,
   type Row,
+  StreamAssembler,
 } from "../../src/pgoutput/mod.ts";
 import type { Change, Texts } from "./shape.ts";
 
@@ -58,95 +65,126 @@ function fromEntries(entries: [string, string | null][]): Texts {
   return Object.fromEntries(entries.sort(([a], [b]) => a < b ? -1 : 1));
 }
 
-/** Reads a slot up to the row of the marker, and what it says, by its messages alone. */
+/**
+ * Reads a slot up to the row of the marker, and what it says, by its messages alone. What comes in parts
+ * (`streaming`) is put together first.
+ *
+ * @param options `inParts`: a stream without a part of a transaction has not shown what it should
+ */
 export async function byteLevel(
-  options: { dsn: string; slotName: string; publicationName: string },
-  schema: string,
-  marker: string,
+  { inParts, ...options }: ReplicationStreamOptions & { inParts: boolean },
+  marker: { schema: string; table: string },
 ): Promise<Seen[]> {
-  const seen: Seen[] = [];
   const decoder = new PgOutputDecoder();
+  const assembler = new StreamAssembler();
+  const reading = new Reading();
   const stream = await ReplicationStream.open({ ...options, logger: false });
   try {
-    let begun: { lsn: bigint; xid: number; commitTimeMs: number } | null = null;
-    let lastCommit = 0n;
-    let ordinal = 0;
-    const add = (relation: Relation, change: Omit<Change, "table" | "key" | "oldKey">) => {
-      assert(begun !== null, "a row outside of a transaction");
-      assertEquals(relation.schema, schema);
-      const { name: table } = relation;
-      seen.push({
-        change: { ...change, table, key: null, oldKey: null },
-        schema,
-        table,
-        ordinal: ordinal++,
-        ...begun,
-      });
-    };
+    let parts = 0;
     for await (const { data } of stream) {
-      const message = decoder.decode(data);
-      switch (message.type) {
-        case "begin":
-          assertEquals(begun, null, "a transaction within a transaction");
-          assert(message.finalLsn > lastCommit, "commits go backwards");
-          begun = {
-            lsn: message.finalLsn,
-            xid: message.xid,
-            commitTimeMs: commitTimeToDate(message.commitTimeUs).getTime(),
-          };
-          ordinal = 0;
-          break;
-        case "commit":
-          assertEquals(message.commitLsn, begun?.lsn);
-          assert(message.endLsn > message.commitLsn);
-          lastCommit = message.commitLsn;
-          begun = null;
-          stream.acknowledge(message.endLsn);
-          if (seen.at(-1)?.table === marker) return seen;
-          break;
-        case "insert":
-          add(message.relation, {
-            operation: "insert",
-            row: texts(message.row),
-            oldRow: null,
-            unchanged: [...message.unchanged],
-            options: null,
-          });
-          break;
-        case "update":
-          add(message.relation, {
-            operation: "update",
-            row: texts(message.row),
-            oldRow: message.oldRow === null ? null : texts(message.oldRow),
-            unchanged: [...message.unchanged],
-            options: null,
-          });
-          break;
-        case "delete": {
-          const oldRow = texts(message.oldRow);
-          add(message.relation, {
-            operation: "delete",
-            row: oldRow,
-            oldRow,
-            unchanged: [],
-            options: null,
-          });
-          break;
-        }
-        case "truncate":
-          for (const relation of message.relations) {
-            const { cascade, restartIdentity } = message;
-            const options = { cascade, restartIdentity };
-            add(relation, { operation: "truncate", row: {}, oldRow: null, unchanged: [], options });
-          }
-          break;
-        case "message":
-          throw new Error("a message that nobody asked for");
+      const decoded = decoder.decode(data);
+      if (decoded.type === "stream-start") parts++;
+      for (const message of assembler.accept(decoded)) {
+        reading.add(message);
+        if (message.type !== "commit") continue;
+        stream.acknowledge(message.endLsn);
+        const last = reading.seen.at(-1);
+        if (last?.table !== marker.table || last.schema !== marker.schema) continue;
+        assert(parts > 0 || !inParts, "nothing came in parts");
+        return reading.seen;
       }
     }
     throw new Error("the stream ended before the marker");
   } finally {
     await stream.close();
+  }
+}
+
+/** Messages, one after the other, as the protocol orders them. */
+class Reading {
+  readonly seen: Seen[] = [];
+  #begun: Pick<Seen, "lsn" | "xid" | "commitTimeMs"> | null = null;
+  #lastCommit = 0n;
+  #ordinal = 0;
+
+  add(message: PgOutputMessage): void {
+    switch (message.type) {
+      case "begin":
+        assertEquals(this.#begun, null, "a transaction within a transaction");
+        assert(message.finalLsn > this.#lastCommit, "commits go backwards");
+        this.#begun = {
+          lsn: message.finalLsn,
+          xid: message.xid,
+          commitTimeMs: commitTimeToDate(message.commitTimeUs).getTime(),
+        };
+        this.#ordinal = 0;
+        break;
+      case "commit":
+        assertEquals(message.commitLsn, this.#begun?.lsn);
+        assert(message.endLsn > message.commitLsn);
+        this.#lastCommit = message.commitLsn;
+        this.#begun = null;
+        break;
+      case "insert":
+        this.#row(message.relation, message, null);
+        break;
+      case "update":
+        this.#row(message.relation, message, message.oldRow);
+        break;
+      case "delete":
+        this.#row(
+          message.relation,
+          { type: "delete", row: message.oldRow, unchanged: [] },
+          message.oldRow,
+        );
+        break;
+      case "truncate":
+        for (const relation of message.relations) {
+          const { cascade, restartIdentity } = message;
+          const options = { cascade, restartIdentity };
+          const nothing = { row: {}, oldRow: null, unchanged: [] };
+          this.#push(relation, { operation: "truncate", ...nothing, options });
+        }
+        break;
+      case "relation":
+      case "type":
+      case "origin":
+        break;
+      default:
+        throw new Error(`a message that nobody asked for: ${message.type}`);
+    }
+  }
+
+  #row(
+    relation: Relation,
+    { type, row, unchanged }: {
+      type: "insert" | "update" | "delete";
+      row: Row;
+      unchanged: readonly string[];
+    },
+    oldRow: Row | null,
+  ): void {
+    this.#push(relation, {
+      operation: type,
+      row: texts(row),
+      oldRow: oldRow === null ? null : texts(oldRow),
+      unchanged: [...unchanged],
+      options: null,
+    });
+  }
+
+  #push(
+    { schema, name: table }: Relation,
+    change: Omit<Change, "table" | "key" | "oldKey">,
+  ): void {
+    assert(this.#begun !== null, "a row outside of a transaction");
+    this.seen.push({
+      change: { ...change, table, key: null, oldKey: null },
+      schema,
+      table,
+      ordinal: this.#ordinal++,
+      ...this.#begun,
+    });
   }
 }
 

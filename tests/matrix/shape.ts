@@ -20,7 +20,7 @@ export interface Change {
   options: { cascade: boolean; restartIdentity: boolean } | null;
 }
 
-/** A statement, or several in one transaction; on another session; one that has to fail; or code. */
+/** In SQL, `$schema` is the shape's schema: a name that only it has. A statement, or several in one transaction; on another session; one that has to fail; or code. */
 export type Step =
   | string
   | { sql: string; session?: string; fails?: string }
@@ -49,6 +49,8 @@ export interface Script {
   schema?: string;
   /** What CREATE PUBLICATION says behind its name; `$marker` is the marker table. Default: `setup()` makes it. */
   publication?: string;
+  /** What `watch()` is told beside the names. */
+  options?: Record<string, { columns?: string[]; where?: string }>;
   /** What CREATE DATABASE says of the one that it takes. Default: one for all shapes, in UTF-8. */
   database?: string;
   /** The kind of the error with which `setup()` refuses it; there are no steps then. */
@@ -76,6 +78,8 @@ export interface Script {
 export interface Compared {
   columns?: string[];
   where?: string;
+  /** A condition on rows that came as changes: others were there already. */
+  came?: string;
   only?: boolean;
 }
 
@@ -88,8 +92,6 @@ export interface Shape {
   /** Takes much time and memory: in the tests it is played on one server only. */
   heavy?: boolean;
   script(major: number): Script;
-  /** Takes away what is of the whole server. */
-  after?(world: World): Promise<unknown>;
 }
 
 /** For `cannot`. @param reason of the majors before. */

@@ -15,36 +15,69 @@ const SETTINGS =
 
 const quote = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
-/** A schema of a database, and who writes there. */
-export class SqlWorld implements World {
+/** Sessions of a database by name, which several schemas use one after the other. */
+export class Sessions {
   readonly dsn: string;
-  readonly major: number;
-  readonly schema: string;
-  /** Of the publication, and of the slot that setup() makes; others begin with it. */
-  readonly name: string;
-  readonly #sessions = new Map<string, postgres.Sql>();
+  readonly #sessions = new Map<string, { sql: postgres.Sql; schema: string }>();
 
-  constructor(
-    { dsn, major, schema, name }: { dsn: string; major: number; schema: string; name: string },
-  ) {
+  constructor(dsn: string) {
     this.dsn = dsn;
-    this.major = major;
-    this.schema = schema;
-    this.name = name;
   }
 
-  async create({ before, prepare, publication }: Script): Promise<void> {
+  /** The session of this name, which looks into this schema. */
+  async of(name: string, schema: string): Promise<postgres.Sql> {
+    let session = this.#sessions.get(name);
+    if (session === undefined) {
+      this.#sessions.set(name, session = { sql: openClient(this.dsn), schema: "" });
+    }
+    if (session.schema !== schema) {
+      session.schema = schema;
+      // Whoever had it before may have failed in the middle of a transaction.
+      await session.sql.unsafe("ROLLBACK");
+      await session.sql.unsafe(`SET search_path = ${quote(schema)}, public`);
+    }
+    return session.sql;
+  }
+
+  /** Ends them all. */
+  async end(): Promise<void> {
+    const sessions = [...this.#sessions.values()];
+    this.#sessions.clear();
+    await Promise.all(sessions.map(({ sql }) => sql.end({ timeout: 1 })));
+  }
+}
+
+/** A schema of a database, and who writes there. */
+export class SqlWorld implements World {
+  readonly major: number;
+  readonly schema: string;
+  readonly #sessions: Sessions;
+
+  constructor(sessions: Sessions, { major, schema }: { major: number; schema: string }) {
+    this.#sessions = sessions;
+    this.major = major;
+    this.schema = schema;
+  }
+
+  get dsn(): string {
+    return this.#sessions.dsn;
+  }
+
+  /** @param name of the publication, where the script makes it */
+  async create({ before, prepare, publication }: Script, name: string): Promise<void> {
     await this.query(`CREATE SCHEMA ${quote(this.schema)};
       CREATE TABLE ${MARKER} (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY)`);
     if (before !== "") await this.query(before);
     await prepare?.(this);
     if (publication === undefined) return;
     const text = publication.replaceAll("$marker", MARKER);
-    await this.query(`CREATE PUBLICATION ${this.name} ${text}`);
+    await this.query(`CREATE PUBLICATION ${name} ${text}`);
   }
 
   readonly query = async (sql: string, session = "main"): Promise<Record<string, unknown>[]> => [
-    ...await (await this.#session(session)).unsafe(sql),
+    ...await (await this.#sessions.of(session, this.schema)).unsafe(
+      sql.replaceAll("$schema", this.schema),
+    ),
   ];
 
   async run(step: Step): Promise<void> {
@@ -56,14 +89,23 @@ export class SqlWorld implements World {
     assertEquals(code, fails, sql);
   }
 
-  /** What SELECT says, printed by the output functions: a cast to text would say `true` for `t`. */
-  async contents({ watch, model = {} }: Script): Promise<Content[]> {
+  /**
+   * What SELECT says, printed by the output functions: a cast to text would say `true` for `t`.
+   *
+   * @param all rows that never came as changes too
+   */
+  async contents({ watch, model = {} }: Script, all = false): Promise<Content[]> {
     if (typeof model === "string") return [];
-    const session = await this.#session("oracle");
+    const session = await this.#sessions.of("oracle", this.schema);
     await session.unsafe(SETTINGS);
     const contents: Content[] = [];
     for (const table of watch) {
-      const content = await this.#contentOf(session, table, model[table] ?? {});
+      const { came = "true", ...compared } = model[table] ?? {};
+      const where = all ? compared.where : `(${compared.where ?? true}) AND ${came}`;
+      const content = await this.#contentOf(session, table, {
+        ...compared,
+        ...where === undefined ? {} : { where },
+      });
       if (content !== null) contents.push({ table, ...content });
     }
     return contents;
@@ -100,30 +142,14 @@ export class SqlWorld implements World {
     return { keyColumns, identity: other.length > 0 ? other : keyColumns, columns, rows };
   }
 
-  async #session(name: string): Promise<postgres.Sql> {
-    let session = this.#sessions.get(name);
-    if (session === undefined) {
-      this.#sessions.set(name, session = openClient(this.dsn));
-      if (name !== "oracle") {
-        await session.unsafe(`SET search_path = ${quote(this.schema)}, public`);
-      }
-    }
-    return session;
-  }
-
-  /** Drops what belongs to more than the schema, and ends the sessions. */
-  async end(): Promise<void> {
-    try {
-      await this.query(
-        `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
-        WHERE slot_name ~ '^${this.name}(_|$)' AND NOT active`,
-        "end",
-      );
-      await this.query(`DROP PUBLICATION IF EXISTS ${this.name}`, "end");
-    } finally {
-      await Promise.all([...this.#sessions.values()].map((session) => session.end({ timeout: 1 })));
-      this.#sessions.clear();
-    }
+  /** Drops what belongs to no schema. @param name of the publication; those of the slots begin with it */
+  async dropShared(name: string): Promise<void> {
+    await this.query(
+      `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+      WHERE slot_name ~ '^${name}(_|$)' AND NOT active`,
+      "end",
+    );
+    await this.query(`DROP PUBLICATION IF EXISTS ${name}`, "end");
   }
 }
 

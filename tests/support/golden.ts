@@ -12,10 +12,15 @@ export interface GoldenServer {
   server: string;
 }
 
+/**
+ * Which slot sent it: `text` with every table, `binary` with the option of that name. The others have
+ * the same transactions: `plain` by protocol 1, `streamed` by 2, `prepared` by 3, `parallel` by 4.
+ */
+export type GoldenSlot = "text" | "binary" | "plain" | "streamed" | "prepared" | "parallel";
+
 /** One message: its bytes, and what they mean in the form of `goldenOf`. */
 export interface GoldenMessage {
-  /** Which slot sent it: `text` with every table, `binary` with the option of that name. */
-  slot: "text" | "binary";
+  slot: GoldenSlot;
   hex: string;
   message: unknown;
 }
@@ -35,7 +40,10 @@ export interface Golden {
   tables: GoldenTable[];
 }
 
-/** @param major of a server whose file is there: 14, 17 or 18. */
+/** The major versions whose files are there. */
+export const GOLDEN_MAJORS: readonly number[] = [10, 11, 12, 13, 14, 15, 16, 17, 18];
+
+/** @param major one of `GOLDEN_MAJORS` */
 export function readGolden(major: number): Golden {
   const text = readFileSync(new URL(`../golden/pg${major}.jsonl`, import.meta.url), "utf8");
   const lines: (GoldenServer | GoldenMessage | GoldenTable)[] = text.trimEnd().split("\n")

@@ -96,6 +96,38 @@ const TAGS: HostileCase[] = [
   ),
 ];
 
+/** What is whole, and out of place. */
+const PROTOCOLS: HostileCase[] = [
+  sends(
+    "streams a transaction in parts, which nobody asked for",
+    ORDER,
+    encode.streamStart(7, true),
+    encode.streamed(7, RELATION),
+    encode.streamed(7, INSERT),
+    encode.streamStop(),
+  ),
+  sends("streams a later part of what has no first one", DECODE, encode.streamStart(7, false)),
+  sends("stops a part that has not started", DECODE, encode.streamStop()),
+  sends("commits in parts what it has not sent", DECODE, encode.streamCommit(7, 1n, 2n)),
+  sends("begins a transaction within a part", DECODE, encode.streamStart(7, true), BEGIN),
+  sends(
+    "streams a row within a part, of a table that it told of outside",
+    DECODE,
+    BEGIN,
+    RELATION,
+    COMMIT,
+    encode.streamStart(7, true),
+    encode.streamed(7, INSERT),
+  ),
+  sends(
+    "prepares a transaction, which nobody asked for",
+    ORDER,
+    encode.beginPrepare({ xid: 7, gid: "g", prepareLsn: 1n, endLsn: 2n, prepareTimeUs: 3n }),
+    RELATION,
+    INSERT,
+  ),
+];
+
 const PARTS: HostileCase[] = ([
   ["Begin", [], BEGIN],
   ["Commit", [BEGIN], COMMIT],
@@ -419,6 +451,7 @@ const CATALOGUE: HostileCase[] = [
 export const PGOUTPUT: readonly HostileCase[] = [
   goesOn("streams one row"),
   ...TAGS,
+  ...PROTOCOLS,
   ...PARTS,
   ...ROWS,
   ...TABLES,

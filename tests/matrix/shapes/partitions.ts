@@ -81,7 +81,7 @@ export const PARTITIONS: Shape[] = [
         [deleted("t", key("3", "asia"), { id: "3", region: "asia" })],
       ],
       // What was there before it was attached never came.
-      model: { t: { where: "id <> 1" } },
+      model: { t: { came: "id <> 1" } },
     }),
   },
   {

@@ -37,14 +37,14 @@ export const BUNDLES: readonly Bundle[] = [
     name: "pgstream",
     inputs: ["mod.ts"],
     workers: false,
-    mostBytes: 53 * KB,
+    mostBytes: 54.5 * KB,
     targetBytes: 40 * KB,
   },
   {
     name: "pgstream.workers",
     inputs: ["mod.ts", "src/workers.ts"],
     workers: true,
-    mostBytes: 80 * KB,
+    mostBytes: 83 * KB,
     targetBytes: 40 * KB,
   },
   {

@@ -1,7 +1,8 @@
-import { assert, assertEquals, assertFalse, assertStrictEquals } from "@std/assert";
+import { assert, assertEquals, assertFalse, assertStrictEquals, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
 import {
   commitTimeToDate,
+  DecodeError,
   type Delete,
   type Insert,
   PgOutputDecoder,
@@ -68,6 +69,18 @@ describe("transactions", () => {
       originLsn: 97_500_059_720n,
       name: "élsewhere",
     });
+  });
+
+  test("an empty message behind Begin is an origin without a name, as 13 and before send it", () => {
+    const decoder = new PgOutputDecoder();
+    const empty = new Uint8Array(0);
+    assertThrows(() => decoder.decode(empty), DecodeError);
+    decoder.decode(encode.begin(1n, 2));
+    assertEquals(decoder.decode(empty), { type: "origin", originLsn: 0n, name: "" });
+    assertThrows(() => decoder.decode(empty), DecodeError);
+    decoder.decode(encode.begin(1n, 2));
+    decoder.reset();
+    assertThrows(() => decoder.decode(empty), DecodeError);
   });
 
   test("a commit time becomes a Date to the millisecond, also before 1970", () => {

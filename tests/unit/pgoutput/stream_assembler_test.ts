@@ -139,6 +139,15 @@ describe("a subtransaction that is rolled back", () => {
     assertEquals(connection.assembler.messages, 2);
   });
 
+  test("takes no row that comes after it", () => {
+    const connection = new Connection();
+    connection.part(7, true, encode.streamed(7, RELATION), encode.streamed(8, insert("gone")));
+    connection.take(encode.streamAbort(7, 8));
+    connection.part(7, false, encode.streamed(8, insert("after")));
+    const whole = connection.take(encode.streamCommit(7, 1n, 2n));
+    assertEquals(shown(whole), ["begin", "relation", "after", "commit"]);
+  });
+
   test("leaves the tables and types that it was the first to touch", () => {
     const connection = new Connection();
     connection.part(

@@ -1,6 +1,5 @@
 import { assert, assertEquals, assertGreater, assertLess, assertRejects } from "@std/assert";
 import { test } from "node:test";
-import { ByteWriter } from "../../../src/bytes.ts";
 import {
   ReplicationStream,
   type ReplicationStreamOptions,
@@ -194,27 +193,4 @@ test("what prepare() throws ends the opening and the connection, and so does a s
   } finally {
     await server.stop();
   }
-});
-
-test("XLogData without data, as servers up to 13 send it for a dropped origin, is passed over", async () => {
-  const data = (walStart: bigint, text: string) =>
-    say.copyData(
-      new ByteWriter(25).writeUint8(0x77).writeUint64(walStart).writeUint64(walStart).writeInt64(0n)
-        .writeBytes(new TextEncoder().encode(text)).finish(),
-    );
-  await streaming(async (peer) => {
-    await peer.send(data(1n, "first"));
-    await peer.send(data(0x9_0000_0000n, ""), data(3n, "second"), data(4n, ""), keepalive(5n));
-  }, async (stream) => {
-    const read: (string | bigint)[] = [];
-    while (read.at(-1) !== 5n) {
-      for (const message of (await within("what comes", stream.read()))!) {
-        read.push(
-          message.type === "xLogData" ? new TextDecoder().decode(message.data) : message.walEnd,
-        );
-      }
-    }
-    assertEquals(read, ["first", "second", 5n]);
-    assertEquals(stream.receivedLsn, 0x9_0000_0000n);
-  });
 });

@@ -1,7 +1,15 @@
-import { assert, assertEquals, assertInstanceOf, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertInstanceOf,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { test } from "node:test";
 import { PgStreamError } from "../../../src/errors.ts";
+import { ReplicationError } from "../../../src/replication/errors.ts";
 import { SlotManager, type SlotManagerOptions } from "../../../src/replication/slot_manager.ts";
+import { startScripted, welcome } from "../../support/scripted_server.ts";
 
 /** Nobody listens there: what is wrong has to be told before anybody connects. */
 const dsn = "postgresql://user:canary@127.0.0.1:1/db";
@@ -16,10 +24,33 @@ async function refusal(options: SlotManagerOptions): Promise<PgStreamError> {
 }
 
 test("a time limit that cannot be is refused, and named", async () => {
-  for (const createTimeoutMs of [0, -1, NaN, -Infinity]) {
-    const error = await refusal({ tables: ["documents"], createTimeoutMs });
-    assertEquals(error.kind, "invalid-option", String(createTimeoutMs));
-    assertStringIncludes(error.message, "createTimeoutMs");
+  for (const name of ["createTimeoutMs", "answerTimeoutMs"] as const) {
+    for (const limit of [0, -1, NaN, -Infinity]) {
+      const error = await refusal({ tables: ["documents"], [name]: limit });
+      assertEquals(error.kind, "invalid-option", String(limit));
+      assertStringIncludes(error.message, name);
+    }
+  }
+});
+
+test("a server that falls silent does not hold setup() or teardown() for ever", async () => {
+  const server = await startScripted(async (peer) => {
+    await welcome(peer);
+    while ((await peer.message()).type !== "X");
+  });
+  try {
+    const limits = { createTimeoutMs: 50, answerTimeoutMs: 50, tables: ["documents"] };
+    const dsn = `postgresql://app@127.0.0.1:${server.port}/db?sslmode=disable`;
+    const slots = new SlotManager({ dsn, logger: false, ...limits });
+    for (const call of [() => slots.setup(), () => slots.teardown()]) {
+      const error = await assertRejects(call, ReplicationError);
+      assertEquals([error.kind, error.retryable], ["connection-silent", true]);
+    }
+    const endless = new SlotManager({ dsn, logger: false, ...limits, answerTimeoutMs: Infinity });
+    const signal = AbortSignal.timeout(200);
+    assertEquals(await endless.setup({ signal }).catch((reason) => reason), signal.reason);
+  } finally {
+    await server.stop();
   }
 });
 

@@ -21,6 +21,7 @@ const DEFAULTS: ResolvedOptions = {
   onSlotLost: "error",
   whenSlotInUse: "error",
   reconnect: { attempts: Infinity, minDelayMs: 100, maxDelayMs: 5000 },
+  readUnchanged: false,
   failover: false,
   temporary: false,
   parsers: null,

@@ -563,3 +563,24 @@ test("a handler of messages is called for its prefix exactly, beside others of t
   assertThrows(() => stream.onMessage(undefined as unknown as string, () => {}), PgStreamError);
   assertThrows(() => stream.onMessage("a", "b" as unknown as () => void), PgStreamError);
 });
+
+test("rows with other columns are told to onSchemaChange, in their place; unchanged ones stay unchanged", async () => {
+  const log: string[] = [];
+  const stream = streamOf({ readUnchanged: true, concurrency: 3 })
+    .onChange(({ row, unchanged }) => void log.push(`${Object.keys(row)}|${unchanged}`))
+    .onSchemaChange(({ added, removed }) =>
+      void log.push(`+${added.map(({ name }) => name)} -${removed.map(({ name }) => name)}`)
+    );
+  const server = new TestServer(stream);
+  await server.feed([doc(1), insert("documents", { id: 2, body: "x" })]);
+  await server.feed([update("documents", { id: 2 }, { unchanged: ["body"] })]);
+  await server.feed([doc(3)]);
+  assertEquals(log, [
+    "id,title|",
+    "+body -title",
+    "id,body|",
+    "id|body",
+    "+title -body",
+    "id,title|",
+  ]);
+});

@@ -1,3 +1,4 @@
+import process from "node:process";
 import { describe, test } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { readCopyRow, splitCopyRow } from "../../../src/values/copy_text.ts";
@@ -101,6 +102,14 @@ describe("a row of COPY", () => {
     assertThrows(() => splitCopyRow(Uint8Array.of(0xc3, 0x0a)), RangeError);
     assertThrows(() => splitCopyRow(Uint8Array.of(0x5c, 0xff, 0x0a)), RangeError);
     assertThrows(() => splitCopyRow(Uint8Array.of(0xed, 0xa0, 0x80, 0x0a)), RangeError);
+  });
+
+  test("of eight megabytes, one of them written as a number, is read in less than a second", () => {
+    const long = bytes(`\\101${"x".repeat(8 << 20)}\n`);
+    const before = process.cpuUsage();
+    assertEquals(splitCopyRow(long)[0]!.length, 1 + (8 << 20));
+    const { user, system } = process.cpuUsage(before);
+    assert(user + system < 1_000_000, `${user + system} µs of CPU`);
   });
 
   test("of any bytes gives values or a RangeError, nothing else", () => {

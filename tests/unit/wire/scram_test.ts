@@ -82,7 +82,7 @@ test("the example of RFC 7677 comes out the same", async () => {
   assert(exchange.verified);
 });
 
-test("a server that does not prove that it knows the password is refused", async () => {
+test("a server that does not prove that it knows the password is refused (29)", async () => {
   const right = recorded.serverFinal;
   const finals = [
     right.replace("9y", "9x"),
