@@ -16,6 +16,7 @@ import {
   type PublicationUse,
   reconcilePublication,
 } from "./reconcile.ts";
+import { checkSupported as checkAsked } from "./plugin_options.ts";
 import { checkReplicaIdentity } from "./replica_identity.ts";
 import { currentDatabase } from "./server.ts";
 import { checkServer } from "./server_check.ts";
@@ -41,6 +42,8 @@ export interface Setup {
   answerTimeoutMs: number;
   failover: boolean;
   temporary: boolean;
+  /** True where messages are to be streamed (14+). */
+  messages: boolean;
   /** Undefined: as the publication is. */
   publishGeneratedColumns: boolean | undefined;
 }
@@ -78,6 +81,8 @@ async function make(options: Setup, signal: AbortSignal): Promise<SetupReport> {
     if (standby) checkStandbyDecodes(connection);
     if (failover) await checkFailoverSupported(connection, slotName, signal);
     checkSupported(connection, options);
+    // Else nobody could read the slot, which holds back WAL.
+    checkAsked({ messages: options.messages }, connection);
     checkConditions(publicationName, options.tables);
     const tables = wantedTables(
       await readTables(connection, options.tables, signal),

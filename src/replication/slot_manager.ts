@@ -30,7 +30,7 @@ export interface SlotManagerOptions extends ConnectorOptions {
   publicationName?: string;
   /** Tables to publish, `table` or `schema.table`, literal; or what of them is to be published (15+). */
   tables?: readonly (string | TablePart)[];
-  /** True: a publication of no tables will do, for what `pg_logical_emit_message` writes. Default: false. */
+  /** True: a publication of no tables will do, for what `pg_logical_emit_message` writes (14+). Default: false. */
   messages?: boolean;
   /**
    * True: stored generated columns are published as well (18+); false: they are not. Default: as the publication
@@ -75,7 +75,6 @@ export interface SlotManagerOptions extends ConnectorOptions {
 export class SlotManager {
   readonly #options: Omit<Setup, "tables">;
   readonly #tables: readonly (string | TablePart)[];
-  readonly #messages: boolean;
 
   /**
    * Connects to nothing yet.
@@ -105,10 +104,10 @@ export class SlotManager {
       answerTimeoutMs,
       failover,
       temporary,
+      messages: options.messages ?? false,
       publishGeneratedColumns: options.publishGeneratedColumns,
     };
     this.#tables = options.tables ?? [];
-    this.#messages = options.messages ?? false;
   }
 
   /**
@@ -120,7 +119,7 @@ export class SlotManager {
    * by then, but where the slot alone could not be made. Of kind `connection-silent` where the server does not answer.
    */
   async setup({ signal }: { signal?: AbortSignal } = {}): Promise<SetupReport> {
-    if (this.#tables.length === 0 && !this.#messages) {
+    if (this.#tables.length === 0 && !this.#options.messages) {
       throw new ReplicationError("There is no table to publish", {
         kind: "nothing-watched",
         hint: 'Name at least one: stream.watch("documents").',

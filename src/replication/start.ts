@@ -119,7 +119,11 @@ async function publishedTables(
   if (unpublished.length > 0) {
     throw new PublicationError(
       `Publication "${publicationName}" does not publish ${unpublished.join(", ")}`,
-      { kind: "table-not-published", publicationName, hint },
+      {
+        kind: "table-not-published",
+        publicationName,
+        hint: `${hint} If it was published before, changes since then were missed.`,
+      },
     );
   }
   checkPartitionRoots(publicationName, publication, tables);

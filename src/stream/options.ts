@@ -270,8 +270,8 @@ export function resolveOptions(options: PgStreamOptions): ResolvedOptions {
 }
 
 /** What SQL calls types, and `pg_type.typname` does not: a parser of that name would never be called. */
-const SQL_NAMES =
-  /^(?:int|integer|(?:small|big)int|boolean|real|decimal|(?:double|character|bit|time|timestamp) .+|.*\[\])$/i;
+export const SQL_NAMES =
+  /^(?:int|integer|(?:small|big)int|boolean|real|float|dec|decimal|(?:double|character|bit|time|timestamp) .+|.*\[\]|.*\(.*\)|.+\..+)$/i;
 
 function resolveParsers({ values, parsers }: PgStreamOptions): Parsers | null {
   if (parsers !== undefined && values !== "js") {

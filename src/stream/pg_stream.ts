@@ -227,7 +227,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * other prefixes are left out.
    *
    * @param prefix exactly as it was written
-   * @throws {PgStreamError} `already-running`. On an older server `start()` rejects: `not-supported`.
+   * @throws {PgStreamError} `already-running`. On an older server `setup()` and `start()` reject: `not-supported`.
    */
   onMessage(prefix: string, handler: MessageHandler): this {
     this.#mustBeIdle("onMessage()");

@@ -19,6 +19,7 @@ import {
   shapeOf,
   type Written,
 } from "./change.ts";
+import { SQL_NAMES } from "../stream/options.ts";
 import { defaultValues, textOfValue, typeOfValue } from "./column_types.ts";
 
 /**
@@ -352,6 +353,13 @@ function textsOf(
     values[column] = null;
     if (value === null) continue;
     const given = options.types?.[column];
+    if (given !== undefined && SQL_NAMES.test(given)) {
+      throw invalid(
+        table,
+        `"${column}" is of type ${given}`,
+        "Name it as pg_type.typname does: int4.",
+      );
+    }
     const type = given ?? types.get(column) ?? typeOfValue(value);
     const text = type === null ? null : printed(value, type);
     if (type === null || text === null) throw invalid(table, ...whyNot(column, value));

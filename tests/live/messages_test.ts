@@ -410,6 +410,16 @@ test("a server older than 14 is refused by name, where messages are asked for", 
     assertInstanceOf(error, ReplicationError);
     assertEquals(error.kind, "not-supported");
     assert(/PostgreSQL 13\.\d+/.test(error.message), error.message);
+    const slotName = uniqueName("none");
+    const alone = new PgStream({ dsn: db.dsn, slotName, logger: false }).onMessage("p", () => {});
+    const before = await assertRejects(() => alone.setup(), PgStreamError);
+    assertEquals(before.kind, "not-supported");
+    // A slot that nobody can read would hold back WAL.
+    const [made] = await db.query(
+      `SELECT (SELECT count(*)::int FROM pg_replication_slots WHERE slot_name = '${slotName}') AS slots,
+        (SELECT count(*)::int FROM pg_publication WHERE pubname = '${slotName}') AS publications`,
+    );
+    assertEquals({ ...made }, { slots: 0, publications: 0 });
     await table.remove();
   } finally {
     await db.stop();

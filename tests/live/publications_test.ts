@@ -582,6 +582,30 @@ for (const major of testMajors(18, 17, 16, 15)) {
       },
     );
 
+    testIt(
+      "a listed column is kept by the server; dropped by CASCADE, it takes the table along",
+      async () => {
+        const table = await newTable("kept");
+        const slotName = uniqueName();
+        const stream = streamOf(table, { columns: ["id", "a"] }, { slotName });
+        await stream.setup();
+        for (const change of ["ALTER a TYPE bigint", "DROP a"]) {
+          const code = await db.query(`ALTER TABLE ${table} ${change}`).catch((error) =>
+            error.code
+          );
+          assertMatch(code, /0A000|2BP01/, change);
+        }
+        await db.query(`ALTER TABLE ${table} DROP a CASCADE`);
+        assertEquals(await published(slotName), []);
+        const error = await refusal(stream.catchUp());
+        assertEquals(error.kind, "table-not-published");
+        assertMatch(error.hint!, /setup\(\).*changes since then were missed/);
+        const others = streamOf(table, { columns: ["id", "b"] }, { slotName });
+        assertEquals((await others.setup()).added, [`public.${table}`]);
+        await others.teardown();
+      },
+    );
+
     testIt("SlotManager takes parts of tables beside names", async () => {
       const [one, two] = [await newTable("manager"), await newTable("manager")];
       const slotName = uniqueName();

@@ -175,7 +175,10 @@ test("parsers that would never be called are an error", () => {
   const wrong: [PgStreamOptions, RegExp][] = [
     [{ parsers: {} }, /values: "js"/],
     [{ values: "text", parsers: { int8: Number } }, /values: "js"/],
-    ...["integer", "INT", "bigint", "double precision", "timestamp with time zone", "int4[]"]
+    ...[
+      ...["integer", "INT", "bigint", "double precision", "timestamp with time zone", "int4[]"],
+      ...["numeric(10, 2)", "vector(3)", "pg_catalog.numeric", "decimal"],
+    ]
       .map((name): [PgStreamOptions, RegExp] => [
         { values: "js", parsers: { [name]: parse } },
         /pg_type\.typname/,

@@ -1,6 +1,12 @@
 /** Streams with `values: "js"` in tests: what was given is what the handler gets. */
 
-import { assert, assertEquals, assertNotStrictEquals, assertRejects } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertNotStrictEquals,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
 import { describe, test } from "node:test";
 import { DeliveryError, PgStream, PgStreamError } from "../../../mod.ts";
 import { insert, remove, TestServer, truncate, update } from "../../../src/testing/mod.ts";
@@ -157,6 +163,17 @@ describe('a test of a stream with values: "js":', () => {
       '"secret" has a value that Postgres may print in more than one way',
     );
     assertEquals([error.kind, error.message.includes("hush")], ["invalid-change", false]);
+  });
+
+  test("a type that no catalogue has, for which no parser would be called, is refused", () => {
+    for (const type of ["decimal", "vector(3)", "int4[]"]) {
+      const error = assertThrows(
+        () => insert("t", { id: 1, price: "1" }, { types: { price: type } }),
+        PgStreamError,
+        "pg_type.typname",
+      );
+      assertEquals(error.kind, "invalid-change");
+    }
   });
 
   test("types say what was given, with no cast", async () => {
