@@ -1,56 +1,28 @@
-/**
- * The facade: what is watched, who handles it, and the life of a stream from start to stop. Longer than
- * other files: the half of it is the documentation of what users call.
- */
-import { HandOver } from "../backfill/hand_over.ts";
-import type { AnyRow, ChangeEvent, EventOf, LogicalMessage } from "../change.ts";
-import { Delivery } from "../delivery/delivery.ts";
-import type { EventQueue } from "../delivery/event_queue.ts";
-import { Frontier } from "../delivery/frontier.ts";
+/** The facade: what users call, with its types and its documentation. What it does is in `stream_core.ts`. */
+import type { AnyRow, EventOf } from "../change.ts";
 import type { BatchLimits } from "../delivery/handler.ts";
-import { Intake } from "../delivery/intake.ts";
-import { LanePlan } from "../delivery/lane_plan.ts";
-import { type SchemaChange, SchemaWatch, type TableShape } from "../delivery/schema_changes.ts";
-import { TransactionQueue } from "../delivery/transaction_queue.ts";
-import { PgStreamError } from "../errors.ts";
-import { INVALID_LSN } from "../lsn.ts";
-import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
-import type { Backend } from "../replication/liveness.ts";
-import { type SetupReport, SlotManager } from "../replication/slot_manager.ts";
-import { parseWatched, parseWatchedName, type WatchedTable } from "../replication/tables.ts";
+import type { SchemaChange } from "../delivery/schema_changes.ts";
+import type { SetupReport } from "../replication/slot_manager.ts";
+import { parseWatched, parseWatchedName } from "../replication/tables.ts";
 import type { Sink, SinkLike } from "../sinks/sink.ts";
 import { formatTableName } from "../table_name.ts";
-import { Connector } from "../wire/connector.ts";
-import { attachSink, NoSink } from "./attached_sink.ts";
-import { Backfills } from "./backfills.ts";
-import { handlerRunning, notATable, nothingTo, notRunning, notWatched, stopped } from "./errors.ts";
-import { type BatchHandler, type EventHandler, Handlers, type MessageHandler } from "./handlers.ts";
+import { attachSink } from "./attached_sink.ts";
+import { notATable, nothingTo, notRunning, notWatched } from "./errors.ts";
+import type { BatchHandler, EventHandler, MessageHandler } from "./handlers.ts";
 import {
   type Gap,
   type HandlerContext,
   type PgStreamOptions,
   resolveBatch,
-  type ResolvedOptions,
-  resolveOptions,
   type Transaction,
   type WatchOptions,
 } from "./options.ts";
-import { Patience } from "./patience.ts";
-import { isInUse, type KnownSystem } from "./position.ts";
-import { DEFAULT_FINISH_MS, StreamRun } from "./run.ts";
-import type { RunBackfill } from "./run_backfill.ts";
-import { Session } from "./session.ts";
-import { ReadAgain } from "./read_again.ts";
+import { isInUse } from "./position.ts";
+import { DEFAULT_FINISH_MS } from "./run.ts";
 import { onSignals } from "./signals.ts";
 import type { Source } from "./source.ts";
-import { typeLoader } from "./value_types.ts";
-import {
-  type CatchUpReport,
-  StatusBoard,
-  type StreamState,
-  type StreamStatus,
-  tell,
-} from "./status.ts";
+import type { CatchUpReport, StreamState, StreamStatus } from "./status.ts";
+import { StreamCore } from "./stream_core.ts";
 
 /** Called for each event. A promise is waited for before the next event is handed out. */
 export type ChangeHandler<T> = (event: EventOf<T>, sink: Sink, context: HandlerContext) => unknown;
@@ -62,17 +34,6 @@ export type ChangeHandler<T> = (event: EventOf<T>, sink: Sink, context: HandlerC
  * @throws {PgStreamError} `already-running`.
  */
 export let readFrom: (stream: PgStream<object>, source: Source) => void;
-
-/** What a queue tells the stream. */
-interface QueueHooks {
-  frontier: Frontier;
-  maxQueueBytes: number;
-  /** Null: what the server did not send is not read. */
-  reader: ReadAgain | null;
-  onSettled: (event: ChangeEvent, skipped?: boolean) => void;
-  onMessageSettled: (message: LogicalMessage, skipped: boolean) => void;
-  onProgress: () => void;
-}
 
 /**
  * Watches tables through logical replication and hands each committed change to a handler, at least
@@ -94,49 +55,19 @@ interface QueueHooks {
  */
 export class PgStream<T extends object = Record<string, AnyRow>> implements AsyncDisposable {
   static {
-    readFrom = (stream, source) => stream.#readFrom(source);
+    readFrom = (stream, source) => stream.#core.readFrom(source);
   }
 
-  #options: ResolvedOptions;
-  readonly #logger: Logger;
-  readonly #connection: Pick<PgStreamOptions, "dsn" | "password" | "connect">;
-  readonly #tables = new Map<string, WatchedTable>();
-  readonly #sinks: Sink[] = [];
-  readonly #handlers = new Handlers();
-  readonly #status: StatusBoard;
-  readonly #gapListeners: ((gap: Gap) => unknown)[] = [];
-  readonly #schemaListeners: ((change: SchemaChange) => unknown)[] = [];
-  /** As those listeners know them. */
-  readonly #shapes = new Map<string, TableShape>();
-  /** Walsenders that were opened for the slot. */
-  readonly #own: Backend[] = [];
-  #known: KnownSystem | null = null;
-  #connector: Connector | undefined;
-  /** Null: a server. */
-  #source: Source | null = null;
-  #stop = new AbortController();
-  #patience = new Patience();
-  #running: Promise<void> | null = null;
-  /** Of the run. */
-  #backfill: RunBackfill | null = null;
-  #state: Backfills | undefined;
-  /** Handlers that did not finish when they were told to stop, while they have not. */
-  #abandoned: Promise<unknown> | null = null;
-  #sinksOpen = false;
+  readonly #core: StreamCore;
 
   /**
    * Connects to nothing yet.
    *
    * @param options or the `dsn` alone
-   * @throws {PgStreamError} where an option cannot be: `slot-name`, `invalid-option`, `not-available`.
+   * @throws {PgStreamError} where an option cannot be: `slot-name`, `invalid-option`.
    */
   constructor(options: PgStreamOptions | string = {}) {
-    const given = typeof options === "string" ? { dsn: options } : options;
-    this.#options = resolveOptions(given);
-    this.#connection = given;
-    const logger = given.logger ?? consoleLogger;
-    this.#logger = logger === false ? silentLogger : logger;
-    this.#status = new StatusBoard(this.#logger);
+    this.#core = new StreamCore(typeof options === "string" ? { dsn: options } : options);
   }
 
   /**
@@ -161,14 +92,14 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    */
   watch<N extends keyof T & string>(table: N, options: WatchOptions<T[N]>): this;
   watch(...tables: (string | WatchOptions<never>)[]): this {
-    this.#mustBeIdle("watch()");
+    this.#core.mustBeIdle("watch()");
     const last = tables.at(-1);
     const isOptions = typeof last === "object" && last !== null && !Array.isArray(last);
     const options = tables.length === 2 && isOptions ? last : undefined;
     for (const table of options === undefined ? tables : tables.slice(0, 1)) {
       if (typeof table !== "string") throw notATable(table);
       const watched = parseWatched(table, options ?? {});
-      this.#tables.set(formatTableName(watched), watched);
+      this.#core.tables.set(formatTableName(watched), watched);
     }
     return this;
   }
@@ -179,19 +110,18 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} `already-running`; `invalid-sink`.
    */
   sink(sink: SinkLike): this {
-    this.#mustBeIdle("sink()");
-    this.#sinks.push(attachSink(sink));
-    this.#sinksOpen = true;
+    this.#core.mustBeIdle("sink()");
+    this.#core.addSink(attachSink(sink));
     return this;
   }
 
   /** Adds a handler; several are called one after the other, in the order in which they were added. */
   onChange(handler: ChangeHandler<T>): this {
-    this.#mustBeIdle("onChange()");
+    this.#core.mustBeIdle("onChange()");
     if (typeof handler !== "function") {
       throw nothingTo("call", "stream.onChange((event, sink) => …)");
     }
-    this.#handlers.add(handler as EventHandler);
+    this.#core.handlers.add(handler as EventHandler);
     return this;
   }
 
@@ -209,12 +139,12 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     handler: (events: EventOf<T>[], sink: Sink, context: HandlerContext) => unknown,
     options?: { maxEvents?: number; maxBytes?: number; maxDelayMs?: number },
   ): this {
-    this.#mustBeIdle("onBatch()");
+    this.#core.mustBeIdle("onBatch()");
     if (typeof handler !== "function") {
       throw nothingTo("call", "stream.onBatch((events, sink) => …)");
     }
     const limits: BatchLimits = resolveBatch(options);
-    this.#handlers.addBatch(handler as BatchHandler, limits);
+    this.#core.handlers.addBatch(handler as BatchHandler, limits);
     return this;
   }
 
@@ -230,17 +160,17 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} `already-running`. On an older server `setup()` and `start()` reject: `not-supported`.
    */
   onMessage(prefix: string, handler: MessageHandler): this {
-    this.#mustBeIdle("onMessage()");
+    this.#core.mustBeIdle("onMessage()");
     if (typeof prefix !== "string" || typeof handler !== "function") {
       throw nothingTo("call", 'stream.onMessage("outbox", (message, sink) => …)');
     }
-    this.#handlers.addMessage(prefix, handler);
+    this.#core.handlers.addMessage(prefix, handler);
     return this;
   }
 
   /** Called whenever `status().state` changes. What the listener throws is logged. */
   onStateChange(listener: (state: StreamState, previous: StreamState) => unknown): this {
-    this.#status.onStateChange(listener);
+    this.#core.status.onStateChange(listener);
     return this;
   }
 
@@ -249,7 +179,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * anew: what the slot kept in step has to be rebuilt. What the listener throws is logged.
    */
   onGap(listener: (gap: Gap) => unknown): this {
-    this.#gapListeners.push(listener);
+    this.#core.gapListeners.push(listener);
     return this;
   }
 
@@ -264,8 +194,8 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} `already-running`
    */
   onSchemaChange(listener: (change: SchemaChange) => unknown): this {
-    this.#mustBeIdle("onSchemaChange()");
-    this.#schemaListeners.push(listener);
+    this.#core.mustBeIdle("onSchemaChange()");
+    this.#core.schemaListeners.push(listener);
     return this;
   }
 
@@ -276,10 +206,10 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} that says what is not as it must be and what to run; `signal.reason`.
    */
   async setup({ signal }: { signal?: AbortSignal } = {}): Promise<SetupReport> {
-    await this.#backfills().prepare([...this.#tables.values()], signal);
-    const manager = this.#slotManager();
-    const report = await manager.setup(signal === undefined ? {} : { signal });
-    for (const warning of report.warnings) this.#logger.warn(warning);
+    const core = this.#core;
+    await core.backfills().prepare([...core.tables.values()], signal);
+    const report = await core.slotManager().setup(signal === undefined ? {} : { signal });
+    for (const warning of report.warnings) core.logger.warn(warning);
     return report;
   }
 
@@ -296,14 +226,19 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   async start(
     { signal, signals }: { signal?: AbortSignal; signals?: boolean } = {},
   ): Promise<void> {
-    this.#mustBeReady("start()", { handlers: true });
-    const ignoreSignals = signals === true ? onSignals((name) => this.#onSignal(name)) : () => {};
+    const core = this.#core;
+    core.mustBeReady("start()", { handlers: true });
+    const onSignal = (name: string) => {
+      core.logger.info(`${name}: stopping`);
+      core.abort();
+    };
+    const ignoreSignals = signals === true ? onSignals(onSignal) : () => {};
     try {
-      await this.#run((hooks) => this.#delivery(hooks), signal);
+      await core.deliver(signal);
     } finally {
       ignoreSignals();
     }
-    await this.#closeSinks();
+    await core.closeSinks();
   }
 
   /**
@@ -315,17 +250,18 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * stop before it was there: what is handled by then is confirmed.
    */
   async catchUp({ signal }: { signal?: AbortSignal } = {}): Promise<CatchUpReport> {
-    this.#mustBeReady("catchUp()", { handlers: true });
-    const before = this.#status.totals;
+    const core = this.#core;
+    core.mustBeReady("catchUp()", { handlers: true });
+    const before = core.status.totals;
     try {
-      await this.#run((hooks) => this.#delivery(hooks), signal, { catchUp: true });
+      await core.deliver(signal, { catchUp: true });
     } catch (error) {
       if (!isInUse(error)) throw error;
       const { handledLsn: lsn } = this.status();
       return { events: 0, messages: 0, transactions: 0, lsn, busy: true };
     }
-    this.#stop.signal.throwIfAborted();
-    const { events, messages, transactions } = this.#status.totals;
+    core.stopped.throwIfAborted();
+    const { events, messages, transactions } = core.status.totals;
     return {
       events: events - before.events,
       messages: messages - before.messages,
@@ -356,7 +292,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} out of the loop, as `start()` does.
    */
   changes({ signal }: { signal?: AbortSignal } = {}): AsyncIterable<Transaction<T>> {
-    return { [Symbol.asyncIterator]: () => this.#pull(signal) };
+    const pull = () =>
+      this.#core.pull(signal) as AsyncIterator<unknown> as AsyncIterator<Transaction<T>>;
+    return { [Symbol.asyncIterator]: pull };
   }
 
   /**
@@ -379,15 +317,16 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
       {},
   ): Promise<void> {
     const name = parseWatchedName(table);
-    if (!this.#tables.has(formatTableName(name))) throw notWatched(formatTableName(name));
+    const { tables, backfill } = this.#core;
+    if (!tables.has(formatTableName(name))) throw notWatched(formatTableName(name));
     signal?.throwIfAborted();
-    if (this.#backfill === null) throw notRunning("backfill()");
-    await this.#backfill.add({ name, where, keys, signal });
+    if (backfill === null) throw notRunning("backfill()");
+    await backfill.add({ name, where, keys, signal });
   }
 
   /** How the stream is doing. A copy; it survives `JSON.stringify`. */
   status(): StreamStatus {
-    return this.#status.read();
+    return this.#core.status.read();
   }
 
   /**
@@ -403,10 +342,7 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * @throws {PgStreamError} of kind `sink-close`.
    */
   async stop({ timeoutMs = DEFAULT_FINISH_MS }: { timeoutMs?: number } = {}): Promise<void> {
-    if (this.#running !== null) this.#patience.limit(timeoutMs);
-    this.#stop.abort(stopped());
-    await this.#running?.catch(() => {});
-    await this.#closeSinks();
+    await this.#core.end(timeoutMs);
   }
 
   /**
@@ -417,242 +353,14 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   async teardown(
     options: { dropSlot?: boolean; dropPublication?: boolean } = {},
   ): Promise<void> {
-    this.#mustBeIdle("teardown()");
-    await this.#slotManager().teardown(options);
-    if (options.dropSlot !== false) await this.#backfills().forget();
+    const core = this.#core;
+    core.mustBeIdle("teardown()");
+    await core.slotManager().teardown(options);
+    if (options.dropSlot !== false) await core.backfills().forget();
   }
 
   /** The same as `stop()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-  }
-
-  async *#pull(signal: AbortSignal | undefined): AsyncGenerator<Transaction<T>, void> {
-    this.#mustBeReady("changes()", { handlers: false });
-    let queue: TransactionQueue | undefined;
-    const { retry } = this.#options;
-    const makeQueue = ({ reader, ...hooks }: QueueHooks) =>
-      queue = new TransactionQueue({ ...hooks, unchanged: reader && { reader, retry } });
-    const running = this.#run(makeQueue, signal, { handlers: false });
-    running.catch(() => {});
-    try {
-      for (let part = await queue!.next(); part !== null; part = await queue!.next()) {
-        yield part as Transaction<T>;
-      }
-    } finally {
-      queue!.done();
-      this.#stop.abort(stopped());
-      await running;
-    }
-  }
-
-  /** Runs until it is told to stop, which is no failure. */
-  #run(
-    makeQueue: (hooks: QueueHooks) => EventQueue,
-    signal: AbortSignal | undefined,
-    { catchUp = false, handlers = true } = {},
-  ): Promise<void> {
-    const connector = this.#connect();
-    // Since it ran last, another server may have taken over.
-    connector.release();
-    this.#sinksOpen = true;
-    this.#stop = new AbortController();
-    this.#patience = new Patience();
-    const stop = this.#stop;
-    const abort = () => stop.abort(signal?.reason);
-    if (signal?.aborted) abort();
-    signal?.addEventListener("abort", abort);
-    const { readUnchanged, publicationName, concurrency } = this.#options;
-    const lanes = handlers ? concurrency : 1;
-    const loadTypes = typeLoader(this.#options.parsers);
-    const reader = readUnchanged
-      ? new ReadAgain({ connector, publicationName, lanes, loadTypes })
-      : null;
-    const frontier = new Frontier(INVALID_LSN);
-    const settled = (event: ChangeEvent | LogicalMessage, skipped = false) => {
-      this.#status.settled(event, skipped);
-      this.#source?.onSettled(event, skipped);
-    };
-    const queue = makeQueue({
-      frontier,
-      maxQueueBytes: this.#options.maxQueueBytes,
-      reader,
-      onSettled: settled,
-      onMessageSettled: settled,
-      onProgress: () => run.handled(),
-    });
-    const handOver = new HandOver(frontier);
-    const prefixes = handlers ? this.#handlers.prefixes : new Set<string>();
-    const schemas = this.#schemas();
-    const intake = new Intake(queue, frontier, handOver, { prefixes, schemas });
-    const backfill = this.#backfills().make({
-      loadTypes,
-      handOver,
-      intake,
-      queue,
-      ask: () => run.ask(),
-    });
-    const run = new StreamRun(
-      {
-        ...this.#options,
-        connector,
-        open: this.#source?.open ?? Session.open,
-        tables: [...this.#tables.values()],
-        loadTypes,
-        messages: prefixes.size > 0,
-        whenSlotInUse: catchUp ? "fail" : this.#options.whenSlotInUse,
-        catchUp,
-        own: this.#own,
-        known: this.#known,
-        onState: (state) => this.#status.become(state),
-        onReconnect: () => this.#status.reconnected(),
-        onLost: (error) => {
-          this.#status.failedBy(error);
-          // The next one may be to another server.
-          void reader?.close();
-        },
-        onGap: (gap) => void tell(this.#gapListeners, "onGap", this.#logger, gap),
-      },
-      { frontier, queue, intake, handOut: handOver },
-      backfill,
-    );
-    const stopping = () => this.#status.become("stopping");
-    this.#status.begin(run, frontier, backfill);
-    this.#backfill = backfill;
-    stop.signal.addEventListener("abort", stopping);
-    this.#running = run.run(stop.signal, this.#patience)
-      .then(() => this.#status.become("stopped"), (error) => {
-        const busy = catchUp && isInUse(error);
-        if (!busy) this.#status.failedBy(error);
-        this.#status.become(busy ? "stopped" : "failed");
-        throw error;
-      })
-      .finally(async () => {
-        await reader?.close();
-        await this.#backfills().close();
-        signal?.removeEventListener("abort", abort);
-        stop.signal.removeEventListener("abort", stopping);
-        this.#patience.end();
-        this.#status.end();
-        this.#known = run.known;
-        this.#backfill = null;
-        this.#abandoned = run.unfinished;
-        void run.unfinished?.then(() => this.#abandoned = null);
-        this.#running = null;
-      });
-    return this.#running;
-  }
-
-  /** Null where nobody listens. */
-  #schemas(): SchemaWatch | null {
-    const listeners = this.#schemaListeners;
-    if (listeners.length === 0) return null;
-    return new SchemaWatch(
-      this.#shapes,
-      (change) => tell(listeners, "onSchemaChange", this.#logger, change),
-    );
-  }
-
-  #delivery({ reader, ...hooks }: QueueHooks): Delivery {
-    const { concurrency, key, retry, onFailure } = this.#options;
-    const sink = this.#sinks.at(-1) ?? new NoSink();
-    return new Delivery({
-      ...hooks,
-      unchanged: reader,
-      handlers: this.#handlers.bind(sink),
-      messageHandlers: this.#handlers.bindMessages(sink),
-      batch: this.#handlers.batch,
-      lanes: new LanePlan(concurrency, key),
-      retry,
-      onFailure,
-      logger: this.#logger,
-      onRetry: () => this.#status.retried(),
-      random: Math.random,
-      ...(this.#source === null ? {} : { pause: this.#source.pause }),
-    });
-  }
-
-  #readFrom(source: Source): void {
-    this.#mustBeIdle("new TestServer()");
-    this.#source = source;
-    this.#connector = source.connector(this.#logger);
-    // Rows that are there are read from a database, and so is how far that is.
-    const none = { backfill: "never", stateStore: null, readUnchanged: false } as const;
-    this.#options = { ...this.#options, ...none };
-    this.#state = undefined;
-  }
-
-  #onSignal(name: string): void {
-    this.#logger.info(`${name}: stopping`);
-    this.#stop.abort(stopped());
-  }
-
-  /** One for all connections: the DSN is read, and warned about, once. */
-  #connect(): Connector {
-    const { dsn, password, connect } = this.#connection;
-    this.#connector ??= new Connector({
-      logger: this.#logger,
-      ...(dsn === undefined ? {} : { dsn }),
-      ...(password === undefined ? {} : { password }),
-      ...(connect === undefined ? {} : { connect }),
-    });
-    return this.#connector;
-  }
-
-  #backfills(): Backfills {
-    return this.#state ??= new Backfills(this.#options, this.#connect());
-  }
-
-  #slotManager(): SlotManager {
-    const { slotName, publicationName, publishGeneratedColumns, failover, temporary } =
-      this.#options;
-    return new SlotManager({
-      connector: this.#connect(),
-      slotName,
-      publicationName,
-      failover,
-      temporary,
-      messages: this.#handlers.prefixes.size > 0,
-      tables: [...this.#tables].map(([table, { columns, where }]) => ({
-        table,
-        ...columns === null ? {} : { columns },
-        ...where === null ? {} : { where },
-      })),
-      ...publishGeneratedColumns === undefined ? {} : { publishGeneratedColumns },
-    });
-  }
-
-  /** @throws {PgStreamError} of kind `sink-close`, when all others are closed. */
-  async #closeSinks(): Promise<void> {
-    if (!this.#sinksOpen) return;
-    this.#sinksOpen = false;
-    const results = await Promise.allSettled(this.#sinks.map(async (sink) => await sink.close?.()));
-    const failed = results.find((result) => result.status === "rejected");
-    if (failed === undefined) return;
-    throw new PgStreamError("A sink could not be closed", {
-      kind: "sink-close",
-      hint: "Its cause says why. What was handled is confirmed.",
-      cause: failed.reason,
-    });
-  }
-
-  #mustBeReady(what: string, { handlers }: { handlers: boolean }): void {
-    this.#mustBeIdle(what);
-    const messagesOnly = this.#tables.size === 0 && handlers && this.#handlers.prefixes.size > 0;
-    if (this.#tables.size === 0 && !messagesOnly) {
-      throw nothingTo("watch", 'stream.watch("documents")');
-    }
-    if (handlers && !messagesOnly && this.#handlers.count === 0) {
-      throw nothingTo("call", "stream.onChange((event, sink) => …)");
-    }
-    if (this.#abandoned !== null) throw handlerRunning();
-  }
-
-  #mustBeIdle(what: string): void {
-    if (this.#running === null) return;
-    throw new PgStreamError(`Cannot call ${what} while the stream is running`, {
-      kind: "already-running",
-      hint: "Call stop() first, or use another PgStream with a slot of its own.",
-    });
   }
 }
