@@ -167,14 +167,6 @@ export interface Transaction<T> {
   ack(): void;
 }
 
-/** For what the surface already names and this version does not do yet: an error, never silence. */
-export function notYet(what: string): PgStreamError {
-  return new PgStreamError(`${what} is not available in this version`, {
-    kind: "not-available",
-    hint: "See the CHANGELOG for what each version has.",
-  });
-}
-
 /** More handlers than any store takes at once. */
 const MOST_LANES = 10_000;
 

@@ -68,6 +68,13 @@ export function placeOf(transaction: number): Place {
   };
 }
 
+let made = 0;
+
+/** A place behind those of all that was made before. */
+export function nextPlace(): Place {
+  return placeOf(++made);
+}
+
 /** The shape of a table of which nothing else is known. */
 export function shapeOf({ table, primaryKey, columns }: Change, oid = 1): Shape {
   const keyed = primaryKey.length > 0;

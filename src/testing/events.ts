@@ -3,22 +3,13 @@ import type {
   ChangeEvent,
   DeleteEvent,
   InsertEvent,
-  LogicalMessage,
   TruncateEvent,
   UpdateEvent,
 } from "../change.ts";
 import { PgStreamError } from "../errors.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { parseWatchedName } from "../replication/tables.ts";
-import {
-  buildEvent,
-  buildMessage,
-  type Change,
-  placeOf,
-  rowOf,
-  shapeOf,
-  type Written,
-} from "./change.ts";
+import { buildEvent, type Change, nextPlace, rowOf, shapeOf } from "./change.ts";
 import { SQL_NAMES } from "../stream/options.ts";
 import { defaultValues, textOfValue, typeOfValue } from "./column_types.ts";
 
@@ -86,15 +77,7 @@ export interface UpdateOptions<V extends "text" | "js" = "text" | "js"> extends 
   unchanged?: readonly string[];
 }
 
-/** What may be said of a message. */
-export interface MessageOptions {
-  /** False: it belongs to no transaction, and is given alone. Default: true. */
-  transactional?: boolean;
-}
-
 const changes = new WeakMap<ChangeEvent, Change>();
-const messages = new WeakMap<LogicalMessage, Written>();
-let made = 0;
 
 /**
  * A row was inserted.
@@ -269,39 +252,6 @@ export function truncate<N extends string>(
   });
 }
 
-/**
- * A program wrote a message by `pg_logical_emit_message`, for a handler of `onMessage`.
- *
- * @param content text, or bytes
- *
- * @example
- * ```ts
- * message("outbox", JSON.stringify({ order: 7 }));
- * message("heartbeat", "", { transactional: false });
- * ```
- */
-export function message(
-  prefix: string,
-  content: string | Uint8Array,
-  { transactional = true }: MessageOptions = {},
-): LogicalMessage {
-  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content.slice();
-  const written: Written = { prefix, content: bytes, transactional };
-  const message = buildMessage(written, placeOf(++made));
-  messages.set(message, written);
-  return message;
-}
-
-/** What a message was made of. @throws {PgStreamError} of kind `invalid-change` for one of another making. */
-export function writtenOf(message: LogicalMessage): Written {
-  const written = messages.get(message);
-  if (written !== undefined) return written;
-  throw new PgStreamError("This is not a message of message()", {
-    kind: "invalid-change",
-    hint: "Pass what it returns as it is: it is given a place by the server.",
-  });
-}
-
 /** What an event was made of. @throws {PgStreamError} of kind `invalid-change` for one of another making. */
 export function changeOf(event: ChangeEvent): Change {
   const change = changes.get(event);
@@ -315,7 +265,7 @@ export function changeOf(event: ChangeEvent): Change {
 /** The event's type is the caller's to know: what it is made of was checked against it. */
 function make<E>(change: Change, { values = "text" }: ChangeOptions = {}): E {
   const read = values === "js" ? defaultValues(change.table, change.types) : null;
-  const event = buildEvent(change, placeOf(++made), shapeOf(change), read);
+  const event = buildEvent(change, nextPlace(), shapeOf(change), read);
   changes.set(event, change);
   return event as E;
 }

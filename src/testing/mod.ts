@@ -49,8 +49,6 @@ export {
   insert,
   type InsertOptions,
   type JsOf,
-  message,
-  type MessageOptions,
   remove,
   type RowOf,
   type TextOf,
@@ -58,4 +56,5 @@ export {
   update,
   type UpdateOptions,
 } from "./events.ts";
+export { message, type MessageOptions } from "./message.ts";
 export { type FedEvent, type FeedOptions, type FeedReport, TestServer } from "./test_server.ts";

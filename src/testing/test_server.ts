@@ -5,7 +5,8 @@ import { PgStreamError } from "../errors.ts";
 import { formatLsn } from "../lsn.ts";
 import { type PgStream, readFrom } from "../stream/pg_stream.ts";
 import { Connector } from "../wire/connector.ts";
-import { changeOf, writtenOf } from "./events.ts";
+import { changeOf } from "./events.ts";
+import { writtenOf } from "./message.ts";
 import { TestSession } from "./test_session.ts";
 import { Wal } from "./wal.ts";
 
