@@ -534,6 +534,7 @@ for (const major of testMajors(18, 17, 16, 15)) {
         [{ columns: ["id", "A"] }, "column-missing", /no column A\. It has id, a, b/],
         [{ where: "nope > 1" }, "row-filter", /nope/],
         [{ where: "id" }, "row-filter", /boolean/],
+        [{ where: "id::no_type > 1" }, "row-filter", /no_type/],
         [{ where: "id > " }, "row-filter", /syntax error/],
         [{ where: "id > 1) OR (true" }, "row-filter", /not one condition: a parenthesis/],
         [{ where: "id > (SELECT 1)" }, "row-filter", /immutable/],
