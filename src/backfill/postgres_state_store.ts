@@ -1,4 +1,5 @@
 /** The progress of a backfill in a table of the source database. */
+import { onlyRow } from "../replication/server.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
@@ -154,7 +155,7 @@ interface StateTable {
 }
 
 async function lookAtState(connection: Connection, signal?: AbortSignal): Promise<StateTable> {
-  const { rows } = await connection.query(
+  const result = await connection.query(
     `SELECT current_user, n.oid, c.oid, pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
       ${PRIVILEGES.map((name) => `pg_catalog.has_table_privilege(c.oid, '${name}')`).join(", ")}
     FROM (SELECT) AS one
@@ -162,7 +163,7 @@ async function lookAtState(connection: Connection, signal?: AbortSignal): Promis
       LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'state'`,
     { signal },
   );
-  const [name, schema, table, usage, ...privileges] = rows[0]!;
+  const [name, schema, table, usage, ...privileges] = onlyRow(result, 4 + PRIVILEGES.length);
   const role = quoteIdentifier(name!);
   const lacking = PRIVILEGES.filter((_, index) => privileges[index] === "f");
   const missing: string[] = [];

@@ -1,5 +1,6 @@
 /** What an initial backfill needs on the server, made or checked before slot and publication are. */
 import { readPublication, unpublishedTables } from "../replication/publication.ts";
+import { onlyRow } from "../replication/server.ts";
 import { readSlot } from "../replication/slot_state.ts";
 import { checkStandbyDecodes, readReplayedLsn } from "../replication/standby.ts";
 import { type CatalogTable, readTables } from "../replication/tables.ts";
@@ -74,8 +75,9 @@ async function checkReadable(
 ): Promise<void> {
   if (tables.length === 0) return;
   const each = tables.map(({ oid }) => `pg_catalog.has_table_privilege(${oid}, 'SELECT')`);
-  const { rows } = await connection.query(`SELECT ${each.join(", ")}`, { signal });
-  const hidden = tables.filter((_, place) => rows[0]![place] !== "t");
+  const result = await connection.query(`SELECT ${each.join(", ")}`, { signal });
+  const readable = onlyRow(result, each.length);
+  const hidden = tables.filter((_, place) => readable[place] !== "t");
   if (hidden.length === 0) return;
   const role = quoteIdentifier(user);
   throw new BackfillError(

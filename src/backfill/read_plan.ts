@@ -3,6 +3,7 @@
  * publication has it, so that a row that is read is the row that a change would have carried.
  * https://www.postgresql.org/docs/current/sql-copy.html
  */
+import { onlyRow } from "../replication/server.ts";
 import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
 import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
@@ -64,7 +65,7 @@ export async function readPlan(
   signal?: AbortSignal,
 ): Promise<ReadPlan | null> {
   const version = connection.serverVersion;
-  const { rows } = await connection.query(
+  const result = await connection.query(
     `${partitionTreeSql(oid)}
     SELECT f.facts, ${planSignature(oid, publicationName, version)},
       -- Up to 13, 0 rows on 0 pages is what nobody has looked at; since 14 it is -1 rows.
@@ -75,7 +76,7 @@ export async function readPlan(
     FROM (SELECT ${planFactsSql(oid, publicationName, version)} AS facts) AS f`,
     { signal },
   );
-  const [text, signature, estimate] = rows[0]!;
+  const [text, signature, estimate] = onlyRow(result, 3);
   if (text === null || text === undefined) return null;
   const facts = JSON.parse(text) as PlanFacts;
   const name: TableName = { schema: facts.schema, table: facts.table };

@@ -13,7 +13,7 @@ import type { RowValues, ValueTypes } from "../delivery/row_values.ts";
 import type { UnchangedReader as Reader, UnreadEvent } from "../delivery/unchanged.ts";
 import { PgStreamError } from "../errors.ts";
 import { withDeadline } from "../replication/deadline.ts";
-import { rowsOf } from "../replication/server.ts";
+import { onlyRow, rowsOf } from "../replication/server.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { readCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
@@ -175,12 +175,12 @@ export class UnchangedReader implements Reader {
       const { plan } = planned;
       try {
         const sql = planSignature(plan.oid, this.#options.publicationName, serverVersion);
-        const { rows } = await connection.query(
+        const result = await connection.query(
           `BEGIN READ ONLY; ${lockSql(plan)}; SELECT ${sql},
             CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.${current}()::text END`,
           { signal },
         );
-        const [signature, snapshot] = rows[0]!;
+        const [signature, snapshot] = onlyRow(result, 2);
         if (signature === plan.signature) {
           return { ...planned, snapshot: snapshot == null ? null : parseSnapshot(snapshot) };
         }

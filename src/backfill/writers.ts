@@ -4,6 +4,7 @@
  * https://www.postgresql.org/docs/current/view-pg-locks.html
  */
 import { pause } from "../backoff.ts";
+import { onlyRow } from "../replication/server.ts";
 import { readReplayedLsn } from "../replication/standby.ts";
 import type { Connection } from "../wire/connection.ts";
 import { partitionTreeSql } from "./partitions.ts";
@@ -131,9 +132,9 @@ async function writersOfPrimary(
   signal: AbortSignal,
 ): Promise<() => Promise<Left>> {
   const ask = async () => {
-    const { rows } = await connection.query(XIDS, { signal });
-    const oldest = BigInt(rows[0]![0]!);
-    return { oldest, next: widen(Number(rows[0]![1]), oldest) };
+    const [oldestText, next] = onlyRow(await connection.query(XIDS, { signal }), 2);
+    const oldest = BigInt(oldestText!);
+    return { oldest, next: widen(Number(next), oldest) };
   };
   // Each that has written is in the WAL under an id below this one.
   const { next } = await ask();

@@ -14,6 +14,18 @@ export function rowsOf(result: QueryResult): CatalogRow[] {
   );
 }
 
+/**
+ * The row of a query that gives one whatever there is, as values in their order.
+ *
+ * @param columns how many it has to have
+ * @throws {ReplicationError} of kind `catalogue-answer`.
+ */
+export function onlyRow({ rows }: QueryResult, columns: number): readonly (string | null)[] {
+  const [row] = rows;
+  if (row !== undefined && row.length >= columns) return row;
+  throw nonsense("row");
+}
+
 /** The text in a row that has to be there. @throws {ReplicationError} of kind `catalogue-answer`. */
 export function textOf(row: CatalogRow | undefined, column: string): string {
   const text = row?.[column];

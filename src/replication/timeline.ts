@@ -4,6 +4,7 @@
  */
 import { type Lsn, parseLsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
+import { onlyRow } from "./server.ts";
 
 /**
  * Where the server's history left an earlier timeline: all before is common to both. Needs a connection for
@@ -18,8 +19,11 @@ export async function readTimelineEnd(
   earlier: number,
   signal?: AbortSignal,
 ): Promise<Lsn | null> {
-  const { rows } = await connection.query(`TIMELINE_HISTORY ${timeline}`, { signal });
-  return parseTimelineEnd(rows[0]![1]!, earlier);
+  const [, history] = onlyRow(
+    await connection.query(`TIMELINE_HISTORY ${timeline}`, { signal }),
+    2,
+  );
+  return parseTimelineEnd(history ?? "", earlier);
 }
 
 /** @param history a line for each timeline that was left: its number, a tab, the LSN, a tab, why */

@@ -2,6 +2,7 @@
 import { pause } from "../backoff.ts";
 import type { Lsn } from "../lsn.ts";
 import type { SystemIdentity } from "../replication/server.ts";
+import { onlyRow } from "../replication/server.ts";
 import { readTimelineEnd } from "../replication/timeline.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
@@ -47,13 +48,13 @@ export async function promoted(
     try {
       const connection = await connector.connect({ signal });
       try {
-        const { rows } = await connection.query(
+        const result = await connection.query(
           // The first eight digits of a segment's name.
           `SELECT pg_catalog.pg_postmaster_start_time(), CASE WHEN NOT pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) END`,
           { signal },
         );
-        const [started, timeline] = rows[0]!;
+        const [started, timeline] = onlyRow(result, 2);
         if (started !== startedAt) return null;
         if (timeline !== null && timeline !== undefined) return Number.parseInt(timeline, 16);
       } finally {
