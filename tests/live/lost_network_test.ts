@@ -229,10 +229,11 @@ describe("a connection that", () => {
       if (seen.length % 100 === 0) await sleep(5);
     });
     const running = await started(stream);
-    await table.insertMany(1, ROWS, "'a row of some length'");
+    // Long rows: what is in the sockets when one is cut is still handed out, and must not be all of them.
+    await table.insertMany(1, ROWS, "repeat('x', 1000)");
     for (let cut = 0; cut < CUTS; cut++) {
       // Each connection reads the transaction from its beginning, and comes some way.
-      const handled = seen.length + ROWS / 20;
+      const handled = seen.length + ROWS / 60;
       await until("some rows", () => seen.length >= handled);
       await until("the connection", () => stream.status().reconnects >= cut);
       assertGreater(proxy.cut(cut % 2 === 0 ? "RST" : "FIN"), 0);
