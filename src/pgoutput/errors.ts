@@ -39,7 +39,7 @@ export class DecodeError extends PgStreamError {
 
 /**
  * A transaction that cannot be put together from its parts: `kind` is `"stream-too-large"`, or
- * `"stream-order"` where messages came that no server sends in that order.
+ * `"stream-order"` where messages came that no server sends in that order; `"invalid-option"` of the assembler's own.
  */
 export class AssemblyError extends PgStreamError {
   /** `"AssemblyError"` */

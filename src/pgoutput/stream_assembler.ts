@@ -61,8 +61,14 @@ export class StreamAssembler {
   #kept = 0;
   #failed: AssemblyError | null = null;
 
-  /** Begins with no transaction under way. */
+  /** Begins with no transaction under way. @throws {AssemblyError} of kind `invalid-option`. */
   constructor({ maxMessages = 1_000_000 }: StreamAssemblerOptions = {}) {
+    if (!(typeof maxMessages === "number" && maxMessages >= 1)) {
+      throw new AssemblyError(`maxMessages is no count: ${maxMessages}`, {
+        kind: "invalid-option",
+        hint: "A number from 1 up; Infinity: as many as come.",
+      });
+    }
     this.#maxMessages = maxMessages;
   }
 

@@ -72,7 +72,7 @@ export function addTablesSql(tables: readonly WantedTable[]): string {
   return `ADD TABLE ${publishSql(tables)}`;
 }
 
-/** Statements by which these tables, which it has, are published as they are wanted. */
+/** Statements, of one transaction, by which these tables, which it has, are published as they are wanted. */
 export function changeTablesSql(publicationName: string, tables: readonly WantedTable[]): string {
   const alter = `ALTER PUBLICATION ${quoteIdentifier(publicationName)}`;
   return `${alter} DROP TABLE ${tables.map(quoteTableName).join(", ")}; ` +

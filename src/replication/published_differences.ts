@@ -65,7 +65,7 @@ export function differenceWarning(
   const { columns, where } = table.publish;
   const watched = words(columns, where);
   const way = listed
-    ? `Run${place}: ${changeTablesSql(publicationName, [table])};`
+    ? `Run${place}: BEGIN; ${changeTablesSql(publicationName, [table])}; COMMIT;`
     : "Choose another publicationName: this one carries all tables, or all of the schema.";
   return `Publication "${publicationName}" publishes ${
     words(published.columns, published.filter)

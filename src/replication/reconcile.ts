@@ -110,7 +110,10 @@ async function reconcileOnce(
   }
 }
 
-/** What the role may not do, somebody else may: the very statements are in the hint. */
+/**
+ * What the role may not do, somebody else may: the very statements are in the hint. In one transaction: what is
+ * written between two of them could be published by neither.
+ */
 function notAllowed(
   { publicationName }: PublicationUse,
   sql: string,
@@ -122,7 +125,7 @@ function notAllowed(
     publicationName,
     hint: "The role needs CREATE on the database, and must own the tables" +
       `${verb === "create" ? "" : " and the publication"}; ` +
-      `or let somebody who does run, once: ${sql};`,
+      `or let somebody who does run, once: BEGIN; ${sql}; COMMIT;`,
     cause: error,
   });
 }

@@ -159,8 +159,10 @@ function checkTime(name: string, timeoutMs: number): void {
 
 /** Of a table that is named twice, the later one counts. */
 function uniqueTables(tables: readonly (string | TablePart)[]): WatchedTable[] {
-  const watched = tables.map((table) =>
-    typeof table === "string" ? parseWatched(table) : parseWatched(table.table, table)
-  );
+  const watched = tables.map((wanted) => {
+    if (typeof wanted === "string") return parseWatched(wanted);
+    const { table, ...part } = wanted;
+    return parseWatched(table, part);
+  });
   return [...new Map(watched.map((table) => [formatTableName(table), table])).values()];
 }

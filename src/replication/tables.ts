@@ -84,7 +84,7 @@ export function parseWatchedName(name: string): TableName {
  */
 export function parseWatched(
   table: string,
-  { columns, where }: { columns?: readonly string[]; where?: string } = {},
+  { columns, where, ...unknown }: { columns?: readonly string[]; where?: string } = {},
 ): WatchedTable {
   const name = parseWatchedName(table);
   const fits = (text: unknown) =>
@@ -95,6 +95,7 @@ export function parseWatched(
       hint,
     });
   };
+  for (const option of Object.keys(unknown)) refuse(option, "There are columns and where.");
   if (
     columns !== undefined && !(Array.isArray(columns) && columns.length > 0 && columns.every(fits))
   ) {

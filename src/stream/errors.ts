@@ -24,7 +24,7 @@ export function stopped(): PgStreamError {
 export function nothingTo(verb: string, call: string): PgStreamError {
   return new PgStreamError(`There is nothing to ${verb}`, {
     kind: verb === "watch" ? "nothing-watched" : "no-handler",
-    hint: `Call ${call} first.`,
+    hint: `Call ${call} first${verb === "watch" ? "; messages alone need onMessage()" : ""}.`,
   });
 }
 

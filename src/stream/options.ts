@@ -41,7 +41,8 @@ export interface PgStreamOptions {
   /**
    * With `values: "js"`: what reads the text of a type, in place of what does by default. By the type's own
    * name, `pg_type.typname` (`timestamptz`, `geometry`), or its OID; in arrays of it, too. Where it throws,
-   * or gives a promise, the stream stops with an error of kind `parser-failed`, and nothing is lost. Default: none.
+   * or gives a promise, the stream stops with an error of kind `parser-failed`, and nothing is lost; what it threw is not
+   * told, for it may hold the value. Default: none.
    */
   parsers?: { readonly [oidOrTypeName: string]: (text: string) => unknown };
   /**

@@ -26,7 +26,8 @@ export class TestSession implements OpenSession {
   readonly #startLsn: Lsn;
   /** How much was there when it began. */
   readonly #length: number;
-  readonly #watched: ReadonlySet<string>;
+  /** The columns that are published of each table; null: all. */
+  readonly #watched: ReadonlyMap<string, readonly string[] | null>;
   #receivedLsn: Lsn;
 
   private constructor(wal: Wal, options: SessionOptions, startLsn: Lsn) {
@@ -35,7 +36,7 @@ export class TestSession implements OpenSession {
     this.#startLsn = startLsn;
     this.#receivedLsn = startLsn;
     this.#length = wal.entries.length;
-    this.#watched = new Set(options.tables.map(formatTableName));
+    this.#watched = new Map(options.tables.map((table) => [formatTableName(table), table.columns]));
     options.intake.connected();
   }
 
@@ -161,12 +162,24 @@ export class TestSession implements OpenSession {
     return await types.rowValues(change.table, columns, lookUpNamed);
   }
 
-  #mustBeWatched({ name }: Shape): void {
+  #mustBeWatched({ name, relation }: Shape): void {
     const table = formatTableName(name);
-    if (this.#watched.has(table)) return;
-    throw new PgStreamError(`An event of ${table} would never come: the table is not watched`, {
-      kind: "not-watched",
-      hint: `Call stream.watch(${JSON.stringify(table)}), or look at the names: they are literal.`,
+    const columns = this.#watched.get(table);
+    if (columns === undefined) {
+      throw new PgStreamError(`An event of ${table} would never come: the table is not watched`, {
+        kind: "not-watched",
+        hint: `Call stream.watch(${
+          JSON.stringify(table)
+        }), or look at the names: they are literal.`,
+      });
+    }
+    const others = columns === null
+      ? []
+      : relation.columns.map(({ name }) => name).filter((column) => !columns.includes(column));
+    if (others.length === 0) return;
+    throw new PgStreamError(`Columns of ${table} would never come: ${others.join(", ")}`, {
+      kind: "invalid-change",
+      hint: "watch() leaves them out: leave them out here, or name them there.",
     });
   }
 }

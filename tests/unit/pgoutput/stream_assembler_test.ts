@@ -202,6 +202,13 @@ describe("a subtransaction that is rolled back", () => {
 });
 
 describe("limits", () => {
+  test("a limit that is none is refused, and does not stand for no limit", () => {
+    for (const maxMessages of [NaN, 0, -1, "100" as unknown as number]) {
+      const error = assertThrows(() => new StreamAssembler({ maxMessages }), AssemblyError);
+      assertEquals(error.kind, "invalid-option", String(maxMessages));
+    }
+  });
+
   test("more than maxMessages, of all transactions together, is an error that stays", () => {
     const connection = new Connection({ maxMessages: 3 });
     connection.part(7, true, encode.streamed(7, RELATION), encode.streamed(7, insert(1)));

@@ -36,6 +36,9 @@ test("watch() takes names, or one name with what of it is published, and nothing
 });
 
 test("watch() names the option that is none, before anybody connects", () => {
+  const misspelt = refusal("documents", { column: ["id"] });
+  assertEquals(misspelt.kind, "invalid-option");
+  assertStringIncludes(misspelt.message, "column of");
   const columns = refusal("documents", { columns: [] });
   assertEquals(columns.kind, "invalid-option");
   assertStringIncludes(columns.message, "columns");

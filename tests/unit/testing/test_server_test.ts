@@ -417,6 +417,18 @@ describe("what no stream would ever get is an error:", () => {
     assertEquals(seen, []);
   });
 
+  test("a column that is not among those that are watched", async () => {
+    const seen: unknown[] = [];
+    const stream = new PgStream({ logger: false }).watch("documents", { columns: ["id", "title"] })
+      .onChange(({ row }) => void seen.push({ ...row }));
+    const server = new TestServer(stream);
+    await server.feed([insert("documents", { id: 1, title: "a" })]);
+    const error = await server.feed([insert("documents", { id: 2, title: "b", secret: "s" })])
+      .catch((error) => error);
+    assertEquals([error.kind, seen], ["invalid-change", [{ id: "1", title: "a" }]]);
+    assert(error.message.includes("secret"), error.message);
+  });
+
   test("an update that tells nothing of a column that the table has", async () => {
     const { server, seen } = recording();
     await server.feed([doc(1)]);
