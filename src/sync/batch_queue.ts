@@ -39,7 +39,7 @@ interface Batch {
   texts: Text[];
   failures: number;
   dueMs: number;
-  /** Of a larger one, which was refused. */
+  /** Of a larger one that failed as often as it may. */
   isPart: boolean;
   /** While it is in a call. */
   call: AbortController | null;
@@ -249,36 +249,39 @@ export class BatchQueue {
     if (error.kind === "embed-rate-limited" || error.retryAfterMs !== undefined) {
       this.#closeFor(error.retryAfterMs, now);
     }
+    // Of a call of many texts nobody knows which was meant, even if all but one are not wanted any more.
+    const wasAlone = batch.texts.length === 1;
     for (const text of batch.texts) if (text.wants.length === 0) this.#forget(text);
     batch.texts = batch.texts.filter(({ wants }) => wants.length > 0);
     if (batch.texts.length === 0) return;
     batch.failures++;
-    // A part of what failed that often already is tried once, unless the failure is one that passes.
+    // A part of what failed that often is tried once, unless the failure is one that passes.
     const mayPass = error.retryable ||
       !batch.isPart && (error.kind === "embed-answer" || error.kind === "embed-failed");
     if (mayPass && batch.failures < attempts) {
       batch.dueMs = now + this.#backoffMs(batch.failures);
       this.#again.push(batch);
-    } else if (!error.retryable && concernsTexts(error) && batch.texts.length > 1) {
+    } else if (!error.retryable && concernsTexts(error) && !wasAlone) {
       // A server that says what it does not take is none that has to be spared.
-      this.#split(batch, error.kind === "embed-refused" ? now : now + this.#backoffMs(1));
+      const isRefused = error.kind === "embed-refused";
+      this.#split(batch, isRefused ? now : now + this.#backoffMs(1), !isRefused);
     } else {
-      this.#giveUp(batch, error);
+      this.#giveUp(batch, error, wasAlone && concernsTexts(error));
     }
   }
 
-  #split({ texts }: Batch, dueMs: number): void {
+  #split({ texts }: Batch, dueMs: number, isPart: boolean): void {
     const middle = texts.length >> 1;
-    const parts = [texts.slice(0, middle), texts.slice(middle)].map((texts): Batch => {
-      const part: Batch = { texts, failures: 0, dueMs, isPart: true, call: null };
+    const halves = middle === 0 ? [texts] : [texts.slice(0, middle), texts.slice(middle)];
+    const parts = halves.map((texts): Batch => {
+      const part: Batch = { texts, failures: 0, dueMs, isPart, call: null };
       for (const text of texts) text.batch = part;
       return part;
     });
     this.#again.unshift(...parts);
   }
 
-  #giveUp({ texts }: Batch, error: EmbedError): void {
-    const isAboutText = texts.length === 1 && concernsTexts(error);
+  #giveUp({ texts }: Batch, error: EmbedError, isAboutText: boolean): void {
     for (const text of texts) this.#forget(text);
     // Each of them leaves, and takes his other texts out.
     for (const { caller, place } of texts.flatMap(({ wants }) => wants)) {

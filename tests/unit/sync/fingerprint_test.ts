@@ -5,13 +5,13 @@ import { fingerprint } from "../../../src/sync/fingerprint.ts";
 
 test("a fingerprint is what it was: another would embed every row of every user anew", async () => {
   // printf 'model@1\0chunkText@1(2000,200)\0a text: é' | sha256sum | head -c 32
-  const of = { text: "a text: é", model: "model@1" };
+  const made = { text: "a text: é", model: "model@1" };
   assertEquals(
-    await fingerprint({ ...of, chunker: "chunkText@1(2000,200)" }),
+    await fingerprint({ ...made, chunker: "chunkText@1(2000,200)" }),
     "9635e404dbb71a0de8d2dd3776ec4a3c",
   );
   // printf 'model@1\0\0a text: é' | sha256sum | head -c 32
-  assertEquals(await fingerprint(of), "cbfb142678a80a9198c72365374e0115");
+  assertEquals(await fingerprint(made), "cbfb142678a80a9198c72365374e0115");
 });
 
 test("what moves from one part into another makes another fingerprint", async () => {
@@ -29,8 +29,8 @@ test("what moves from one part into another makes another fingerprint", async ()
 });
 
 test("a model or chunker that holds the separator is refused", async () => {
-  for (const  of of[{ model: "a\0b" }, { model: "a", chunker: "b\0" }]) {
-    const error = await assertRejects(() => fingerprint({ text: "t", ...of }), EmbedError);
+  for (const part of [{ model: "a\0b" }, { model: "a", chunker: "b\0" }]) {
+    const error = await assertRejects(() => fingerprint({ text: "t", ...part }), EmbedError);
     assertEquals(error.kind, "embed-options");
   }
 });

@@ -21,8 +21,12 @@ async function withServer(
   options: OpenAiServerOptions,
   run: (server: OpenAiServer) => Promise<void>,
 ): Promise<void> {
-  await using server = await startOpenAi(options);
-  await run(server);
+  const server = await startOpenAi(options);
+  try {
+    await run(server);
+  } finally {
+    await server[Symbol.asyncDispose]();
+  }
 }
 
 function embedderOf(server: OpenAiServer, options: Partial<OpenAiEmbedderOptions> = {}) {
