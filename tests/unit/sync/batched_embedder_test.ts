@@ -204,6 +204,15 @@ describe("a batching embedder", () => {
     assertEquals(calls.map(({ atMs }) => atMs), [0, 0, 110, 110, 320, 320]);
   });
 
+  test("pauses are short again once a call got through", async () => {
+    const answers = [limited(), limited(), right, limited()];
+    const { timers, embed, calls } = scene(answers);
+    await all(timers, embed(["a"]));
+    await all(timers, embed(["b"]));
+    const [, , third, fourth, fifth] = calls.map(({ atMs }) => atMs);
+    assertEquals([fourth! - third!, fifth! - fourth!], [15, 110]);
+  });
+
   test("gives up a rate limit that does not end, and passes on how long it would have been", async () => {
     const { timers, embed, calls } = scene(Array.from({ length: 9 }, () => limited(50)));
     const [error] = await all(timers, embed(["a", "b"]));
@@ -328,6 +337,33 @@ describe("a batching embedder", () => {
     results.push(outcome(embed(["b"])));
     assertEquals(await all(timers, ...results), ["enough", vectors("c"), vectors("b")]);
     assertEquals(texts(), ["a b c", "b", "c"]);
+  });
+
+  test("texts that were taken out do not fill a call", async () => {
+    const { timers, embed, calls } = scene([], { maxChars: 10 });
+    const controller = new AbortController();
+    const taken = outcome(embed(["123456789"], controller));
+    controller.abort("enough");
+    await all(timers, taken, embed(["ab"]));
+    assertEquals(calls.map(({ texts, atMs }) => [texts, atMs]), [[["ab"], 5]]);
+  });
+
+  test("a signal that outlives many calls gathers nothing of them", async () => {
+    const { timers, embed } = scene([right, ...Array(5).fill(unavailable())]);
+    const { signal } = new AbortController();
+    let listeners = 0;
+    const { addEventListener, removeEventListener } = signal;
+    signal.addEventListener = (...args: unknown[]) => {
+      listeners++;
+      addEventListener.apply(signal, args as Parameters<typeof addEventListener>);
+    };
+    signal.removeEventListener = (...args: unknown[]) => {
+      listeners--;
+      removeEventListener.apply(signal, args as Parameters<typeof removeEventListener>);
+    };
+    await all(timers, embed(["a"], { signal }));
+    const [error] = await all(timers, embed(["b"], { signal }));
+    assertEquals([error.kind, listeners], ["embed-unavailable", 0]);
   });
 
   test("no text is in an error, whatever the embedder throws", async () => {

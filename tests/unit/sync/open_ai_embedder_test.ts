@@ -174,7 +174,14 @@ describe("what goes wrong in an embedder for OpenAI's API", () => {
     ["no base64", data(entry(0, "AAA*"), entry(1), entry(2)), "embed-answer", false],
     ["half of a float", data(entry(0, "AAAA"), entry(1), entry(2)), "embed-answer", false],
     ["NaN", data(entry(0, "AADAfwAAgD8="), entry(1), entry(2)), "embed-answer", false],
-    ["an endless answer", { body: " ".repeat(3_000_000) }, "embed-answer", false],
+    [
+      "an endless answer",
+      {
+        body: " ".repeat(3_000_000) + JSON.stringify(data(entry(0), entry(1), entry(2)).body),
+      },
+      "embed-answer",
+      false,
+    ],
   ];
   for (const [what, failure, kind, retryable] of cases) {
     test(`${what} is ${kind}, and the error repeats nothing`, async () => {
@@ -185,6 +192,7 @@ describe("what goes wrong in an embedder for OpenAI's API", () => {
         assertEquals([error.kind, error.retryable], [kind, retryable], error.message);
         assert(error.hint !== undefined);
         assertEquals(error.cause, undefined);
+        assertEquals(server.headers.length, 1);
         assertNoCanary(what, error, embed);
       });
     });
