@@ -47,6 +47,8 @@ export interface BatchEmbedder extends Embedder {
  * - Where the server asks for patience, nobody calls it until then (`Retry-After`, else a growing pause).
  * - Vectors have as many dimensions as the first answer's, else the answer counts as a failure.
  *
+ * On Workers, where one request cannot wait for what another one has begun, make one for each request.
+ *
  * @throws {EmbedError} `embed-options`
  *
  * @example

@@ -109,6 +109,8 @@ function findStart(text: string, start: number, end: number, overlap: number): n
     if (kind >= WORD && word === 0) word = at;
   }
   if (word > 0) return word;
+  // The end of a long word, or white space, is of no use; of a script without spaces anything is.
+  if (isSpace(text.charCodeAt(end - 1))) return end;
   const cut = graphemeStart(text, start, low);
   return cut === low ? low : graphemeEnd(text, start, low, end);
 }

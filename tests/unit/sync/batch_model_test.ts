@@ -13,7 +13,7 @@ import { FakeTimers } from "../../support/fake_timers.ts";
 import { seededRandom } from "../../support/random.ts";
 import { vectorOf } from "../../support/servers/open_ai.ts";
 
-const ROUNDS = 25;
+const ROUNDS = 100;
 const CALLERS = 60;
 const PASSES = new Set(["embed-unavailable", "embed-rate-limited", "embed-answer", "embed-failed"]);
 

@@ -43,6 +43,12 @@ describe("chunkText", () => {
   test("begins again at a sentence or word of the chunk before, not beyond the overlap", () => {
     const chunk = (text: string, overlap: number) => chunkText({ maxChars: 20, overlap })(text);
     assertEquals(chunk("One two three four five six", 9), ["One two three four ", "four five six"]);
+    assertEquals(chunk("One two three       four five", 5), ["One two three       ", "four five"]);
+    assertEquals(chunk("One two threefour five six", 5), ["One two threefour ", "five six"]);
+    assertEquals(chunk("いい天気ですから公園に行きたいのです。そうしましょう", 4), [
+      "いい天気ですから公園に行きたいのです。",
+      "のです。そうしましょう",
+    ]);
     const text = "One two. Six seven eight. Nine";
     assertEquals(chunkText({ maxChars: 26, overlap: 24 })(text), [
       "One two. Six seven eight. ",
@@ -66,6 +72,27 @@ describe("chunkText", () => {
     assertEquals(chunk("aaaa \u0301bbb", 5), ["aaaa", " \u0301bbb"]);
     // One that is longer than a chunk is cut all the same, but into no half of a pair.
     assertEquals(chunk(family, 4), ["👨‍", "👩‍", "👧‍", "👦"]);
+  });
+
+  test("cuts neither pairs nor marks where the runtime has no Intl.Segmenter", async () => {
+    const { Segmenter } = Intl;
+    Reflect.deleteProperty(Intl, "Segmenter");
+    try {
+      const path = "../../../src/sync/chunk_text.ts?without-segmenter";
+      const { chunkText } = await import(path);
+      const chunk = chunkText({ maxChars: 7, overlap: 0 });
+      assertEquals(chunk("🙂".repeat(5)), ["🙂".repeat(3), "🙂".repeat(2)]);
+      assertEquals(chunk("e\u0301\u0323".repeat(3)), ["e\u0301\u0323".repeat(2), "e\u0301\u0323"]);
+      assertEquals(chunk("a👍🏽b👩‍👩"), ["a👍🏽b", "👩‍👩"]);
+      const overlapping = chunkText({ maxChars: 8, overlap: 3 });
+      assertEquals(overlapping("🙂".repeat(6)), ["🙂".repeat(4), "🙂".repeat(3)]);
+    } finally {
+      Object.defineProperty(Intl, "Segmenter", {
+        value: Segmenter,
+        configurable: true,
+        writable: true,
+      });
+    }
   });
 
   test("is called after its version and options, which fingerprints hold", () => {
