@@ -19,9 +19,14 @@ interface Runtime {
  * to read it was granted before: nobody is asked, and nothing is thrown.
  */
 export function environment(): Environment {
+  return variables([...Object.values(VARIABLES), ...OTHER_VARIABLES]);
+}
+
+/** Of these variables those that are set, with the same exception for Deno. */
+export function variables(names: readonly string[]): Environment {
   const { process, Deno } = globalThis as Runtime;
   const env: Record<string, string | undefined> = {};
-  for (const name of [...Object.values(VARIABLES), ...OTHER_VARIABLES]) {
+  for (const name of names) {
     if (name === "") continue;
     if (Deno && Deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") {
       continue;

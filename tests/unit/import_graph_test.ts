@@ -52,7 +52,7 @@ const ROOMS: Record<string, Room> = {
 const ENTRY_POINTS: Record<string, string> = { "workers.ts": "transport" };
 
 /** Entry points of their own, for what they bring along. */
-const NOT_IN_MOD = ["sinks/pgvector", "sinks/qdrant", "cli/", "workers", "testing/"];
+const NOT_IN_MOD = ["sinks/pgvector", "sinks/qdrant", "cli/", "workers", "testing/", "sync/"];
 
 interface Import {
   /** As `wire/frames.ts`, from `src/`; of another package, as it is written. */
@@ -192,6 +192,17 @@ describe("the import graph", () => {
       "errors.ts",
       "transport/transport.ts",
       "transport/workers.ts",
+    ]);
+  });
+
+  test("of ./sync loads itself, and what reads a variable and a vector", () => {
+    const reached = [...reach(files.get("sync/mod.ts") ?? []).keys()];
+    assertEquals(reached.filter((target) => !target.startsWith("sync/")).sort(), [
+      "backoff.ts",
+      "errors.ts",
+      "values/vector.ts",
+      "wire/environment.ts",
+      "wire/parameters.ts",
     ]);
   });
 

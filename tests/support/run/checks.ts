@@ -14,6 +14,8 @@ const RUNNABLE_DOCS = [
   "src/pgoutput",
   "src/sinks/memory.ts",
   "src/sinks/sink.ts",
+  "src/sync/batched_embedder.ts",
+  "src/sync/chunk_text.ts",
   "src/transport/transport.ts",
   "src/values",
   "src/wire/quote.ts",
