@@ -102,6 +102,20 @@ test("basic_watch.ts prints each change", async () => {
   });
 });
 
+test("outbox.ts sends what was committed, behind the changes before it, and nothing that was rolled back", async () => {
+  const example = new Example("outbox.ts");
+  await running(example, async () => {
+    await example.says(/waiting for mail/);
+    const emit = (document: number) =>
+      `SELECT pg_logical_emit_message(true, 'mail', '{"document": ${document}}')`;
+    await source.query(`BEGIN; ${emit(0)}; ROLLBACK`);
+    await source.query(`INSERT INTO documents VALUES (9007199254740993, 'paid'); ${emit(1)}`);
+    await example.says(
+      /waiting for mail\ndocument 9007199254740993: paid\nmail [0-9A-F]+\/[0-9A-F]+\/1: to send of document 1\n/,
+    );
+  });
+});
+
 test("decode_only.ts prints messages and confirms commits", async () => {
   const example = new Example("decode_only.ts");
   await running(example, async () => {
