@@ -19,9 +19,8 @@ import { checkJobs } from "./support/run/checks.ts";
 import { type RuntimeName, runtimePath, RUNTIMES } from "./support/run/runtimes.ts";
 import { testJob } from "./support/run/test_file.ts";
 
-const MAX_PARALLEL = 4;
-/** Live tests wait for half of their time: one more job than there are processors keeps these busy. */
-const PARALLEL = Math.min(availableParallelism() + 1, MAX_PARALLEL);
+/** Not more than there are processors: some tests compare how fast two things are. */
+const PARALLEL = Math.min(availableParallelism(), 4);
 const MAX_OUTPUT_LINES = 200;
 
 /** Reports each job when it is done, and all of them at the end. */
