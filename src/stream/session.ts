@@ -25,8 +25,10 @@ const COMMIT_WAIT_MS = 1000;
 const SHUTDOWN_WAIT_MS = 1000;
 /** How long to look whether a silent server is alive. */
 const LOOK_MS = 10_000;
-/** How long opening a stream may take, a temporary slot that waits for writers included. */
-const OPEN_MS = 90_000;
+/** How long opening a stream may take: a few questions, and on a standby ten seconds to catch up with itself. */
+const OPEN_MS = 20_000;
+/** The same where a slot has to be made, which waits for writers. */
+const OPEN_TEMPORARY_MS = 90_000;
 /** How often to ask how far the server has sent, while somebody waits for a position. */
 const ASK_MS = 50;
 
@@ -129,7 +131,8 @@ export class Session {
         },
         onLost: (error) => opened.session?.break(error),
       });
-    const stream = await withDeadline("starting the stream", OPEN_MS, signal, open);
+    const limitMs = options.temporary ? OPEN_TEMPORARY_MS : OPEN_MS;
+    const stream = await withDeadline("starting the stream", limitMs, signal, open);
     connector.logger.info(
       `Streaming from slot "${slotName}" at ${formatLsn(stream.receivedLsn)}, ` +
         `walsender PID ${stream.processId}`,

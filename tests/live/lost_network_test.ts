@@ -214,6 +214,30 @@ describe("a connection that", () => {
     await table.remove();
   });
 
+  test("swallows everything while the stream is being opened again is given up, and tried again", async () => {
+    let armed = false;
+    const debug = (message: string) => {
+      if (!armed || !message.startsWith("Connected to")) return;
+      armed = false;
+      proxy.drop("toServer", "toClient");
+    };
+    const nothing = () => {};
+    const table = await TestTable.create(db, "opening", {
+      dsn: through("60s"),
+      reconnect: soon,
+      logger: { debug, info: nothing, warn: nothing, error: nothing },
+    });
+    const keys: string[] = [];
+    const running = await started(table.stream().onChange((event) => void keys.push(event.key!)));
+    armed = true;
+    assertGreater(proxy.cut("RST"), 0);
+    await until("the stream to be opened", () => !armed);
+    await table.insert(1);
+    await until("the row", () => keys.length === 1, 40_000);
+    await running.stop();
+    await table.remove();
+  });
+
   test("is lost again and again within a transaction ends in each row once", async () => {
     const ROWS = 60_000;
     const CUTS = 6;
