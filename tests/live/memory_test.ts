@@ -73,8 +73,7 @@ describe("a slow sink", () => {
         sizes: [1_000, 1_000_000],
         maxQueueBytes: maxQueueMB * MB,
         every: 5000,
-        // Slower than the server, however busy the machine is.
-        sleepMs: 20,
+        sleepMs: 5,
       });
       const grew = during!.mostBytes - idle!.nowBytes;
       console.log(`a queue of ${maxQueueMB} MiB: ${inMB(idle!.nowBytes)} idle, ${inMB(grew)} more`);
