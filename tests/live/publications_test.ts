@@ -224,6 +224,7 @@ for (const major of testMajors(18, 17, 16, 15)) {
         const error = await refusal(streamOf(table, other, { slotName, dsn }).setup());
         assertEquals(error.kind, "publication-privilege");
         assertStringIncludes(error.hint!, "'z'");
+        assertMatch(error.hint!, /once: BEGIN; ALTER PUBLICATION .* COMMIT;$/s);
         assertEquals(await catalogued(slotName), before);
         await streamOf(table, null, { slotName }).teardown();
       },

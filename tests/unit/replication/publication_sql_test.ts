@@ -1,4 +1,4 @@
-import { assertEquals, assertMatch, assertThrows } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
 import { PgStreamError } from "../../../src/errors.ts";
 import { checkListsCoverIdentity } from "../../../src/replication/identity_cover.ts";
@@ -11,30 +11,30 @@ import {
   publishSql,
   type WantedTable,
 } from "../../../src/replication/publication_sql.ts";
+import { differenceWarning } from "../../../src/replication/published_differences.ts";
 import { inParentheses, sameFilterSql } from "../../../src/replication/row_filter.ts";
 import { parseWatched } from "../../../src/replication/tables.ts";
+import { catalogTable } from "../../support/catalog_table.ts";
 
 function tableOf(
   publish: { columns?: string[]; where?: string } = {},
   fields: Partial<WantedTable> = {},
 ): WantedTable {
-  return {
-    schema: "public",
-    table: "documents",
-    oid: 1,
-    partitioned: false,
-    replicaIdentity: "default",
-    primaryKey: ["id"],
-    deferrableKey: false,
-    columns: ["id"],
-    identityIndex: [],
-    generated: [],
-    virtual: [],
-    partitionsWithoutIdentity: [],
-    ...fields,
-    publish: { columns: publish.columns ?? null, where: publish.where ?? null },
-  };
+  const { columns = null, where = null } = publish;
+  return { ...catalogTable(fields), publish: { columns, where } };
 }
+
+test("what is advised of a table that is published otherwise is one transaction: nothing is missed between", () => {
+  const table = tableOf({ where: "id > 1" });
+  const published = { columns: null, filter: "(id > 7)" };
+  const warning = differenceWarning("p", { table, published, known: true, listed: true }, {});
+  const documents = '"public"."documents"';
+  assertStringIncludes(
+    warning,
+    `Run: BEGIN; ALTER PUBLICATION "p" DROP TABLE ${documents}; ` +
+      `ALTER PUBLICATION "p" ADD TABLE ${documents} WHERE (id > 1); COMMIT;`,
+  );
+});
 
 describe("statements", () => {
   test("of a table in full are what every version takes", () => {

@@ -3,28 +3,11 @@ import { describe, test } from "node:test";
 import { ReplicationError } from "../../../src/replication/errors.ts";
 import { checkReplicaIdentity } from "../../../src/replication/replica_identity.ts";
 import type { CatalogTable } from "../../../src/replication/tables.ts";
-
-function tableOf(fields: Partial<CatalogTable> = {}): CatalogTable {
-  return {
-    schema: "public",
-    table: "documents",
-    oid: 1,
-    partitioned: false,
-    replicaIdentity: "default",
-    primaryKey: ["id"],
-    deferrableKey: false,
-    columns: ["id"],
-    identityIndex: [],
-    generated: [],
-    virtual: [],
-    partitionsWithoutIdentity: [],
-    ...fields,
-  };
-}
+import { catalogTable } from "../../support/catalog_table.ts";
 
 function refusalOf(fields: Partial<CatalogTable>, publishesGenerated = true): ReplicationError {
   const error = assertThrows(
-    () => checkReplicaIdentity([tableOf(fields)], { publishesGenerated }),
+    () => checkReplicaIdentity([catalogTable(fields)], { publishesGenerated }),
     ReplicationError,
   );
   assertEquals(error.kind, "replica-identity");
@@ -48,7 +31,7 @@ describe("publishing a table breaks nobody's UPDATE:", () => {
   for (const [which, fields] of Object.entries(usable)) {
     test(`${which} passes without a word`, () => {
       for (const publishesGenerated of [false, true]) {
-        assertEquals(checkReplicaIdentity([tableOf(fields)], { publishesGenerated }), []);
+        assertEquals(checkReplicaIdentity([catalogTable(fields)], { publishesGenerated }), []);
       }
     });
   }
@@ -92,9 +75,9 @@ describe("publishing a table breaks nobody's UPDATE:", () => {
     assert(error.message.includes("total, Ä"), error.message);
     assert(error.hint!.includes("REPLICA IDENTITY DEFAULT"), error.hint);
     assertFalse(refusalOf({ ...fields, primaryKey: [] }, false).hint!.startsWith("Run"));
-    assertEquals(checkReplicaIdentity([tableOf(fields)], { publishesGenerated: true }), []);
+    assertEquals(checkReplicaIdentity([catalogTable(fields)], { publishesGenerated: true }), []);
     assertEquals(
-      checkReplicaIdentity([tableOf({ generated: ["total"] })], { publishesGenerated: false }),
+      checkReplicaIdentity([catalogTable({ generated: ["total"] })], { publishesGenerated: false }),
       [],
     );
   });
@@ -108,9 +91,10 @@ describe("publishing a table breaks nobody's UPDATE:", () => {
   });
 
   test("one bad table among good ones is the one that is named", () => {
-    const bad = tableOf({ table: "log", primaryKey: [] });
+    const bad = catalogTable({ table: "log", primaryKey: [] });
     assertThrows(
-      () => checkReplicaIdentity([tableOf(), bad, tableOf()], { publishesGenerated: true }),
+      () =>
+        checkReplicaIdentity([catalogTable(), bad, catalogTable()], { publishesGenerated: true }),
       ReplicationError,
       '"public.log"',
     );
@@ -119,7 +103,7 @@ describe("publishing a table breaks nobody's UPDATE:", () => {
 
 test("an index that lacks a part of the primary key works, with a warning that names the part", () => {
   const fields = { replicaIdentity: "index", primaryKey: ["a", "b"], identityIndex: ["c", "a"] };
-  const warnings = checkReplicaIdentity([tableOf(fields as Partial<CatalogTable>)], {
+  const warnings = checkReplicaIdentity([catalogTable(fields as Partial<CatalogTable>)], {
     publishesGenerated: true,
   });
   assertEquals(warnings.length, 1);
@@ -128,7 +112,7 @@ test("an index that lacks a part of the primary key works, with a warning that n
 });
 
 test("a deferrable primary key works under FULL, with a warning that keys may be swapped", () => {
-  const table = tableOf({ replicaIdentity: "full", deferrableKey: true });
+  const table = catalogTable({ replicaIdentity: "full", deferrableKey: true });
   const warnings = checkReplicaIdentity([table], { publishesGenerated: true });
   assertEquals(warnings.length, 1);
   assert(warnings[0]!.includes('"public.documents" has a DEFERRABLE primary key'), warnings[0]);
