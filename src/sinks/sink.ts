@@ -2,6 +2,7 @@
 
 import { PgStreamError, type PgStreamErrorOptions } from "../errors.ts";
 import { vectorFault } from "../values/vector.ts";
+import type { RowSink, SearchOptions } from "./rows.ts";
 
 /**
  * The id of a point. Its text is what counts: `"7"`, `7` and `7n` are one id; `"007"` is another.
@@ -32,8 +33,11 @@ export interface SearchHit {
   payload: Record<string, unknown>;
 }
 
-/** What a stream needs of a store: two methods. Each optional one switches something on. */
-export interface SinkLike {
+/**
+ * What a stream needs of a store: two methods. Each optional one switches something on; those of `RowSink`
+ * are what `sync` does more with.
+ */
+export interface SinkLike extends RowSink {
   /** Stores a point in place of the one with its id, whole: nothing of the old payload is left. */
   upsert(point: VectorPoint): Promise<unknown>;
   /** Removes a point. A missing id is no error. */
@@ -42,6 +46,8 @@ export interface SinkLike {
   upsertMany?(points: readonly VectorPoint[]): Promise<unknown>;
   /** As `delete` one after the other. */
   deleteMany?(ids: readonly PointId[]): Promise<unknown>;
+  /** The nearest points, the nearest first. */
+  search?(vector: VectorPoint["vector"], options?: SearchOptions): Promise<SearchHit[]>;
   /** Lets go of what the sink opened itself. May be called twice. */
   close?(): Promise<unknown>;
 }

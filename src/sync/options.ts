@@ -1,0 +1,39 @@
+/** What `sync` is told of a table. */
+
+import type { AnyRow } from "../change.ts";
+import type { SinkLike } from "../sinks/sink.ts";
+import type { BatchEmbedderOptions } from "./batched_embedder.ts";
+import type { Chunker } from "./chunk_text.ts";
+import type { Embedder } from "./embedder.ts";
+
+/** How the rows of a table become vectors. */
+export interface SyncOptions<R = AnyRow> {
+  /**
+   * What is embedded of a row, which is whole, its values as `values: "js"` has them. Null, undefined and "":
+   * this row has no vector. It must give the same for the same row: what was embedded is known by it.
+   */
+  text: (row: R) => string | null | undefined;
+  /**
+   * What makes vectors of texts: `openAiEmbedder()`, or a function of yours. It is called for many rows at
+   * once; tables that share one share its limits, too. One that `batchEmbedder()` made is taken as it is.
+   */
+  embed: Embedder;
+  /** What makes the vectors: another name means that all of them are to be made anew. Default: `embed.model`. */
+  model?: string;
+  /** What is stored beside each vector: columns, or what a function makes of the row. Default: nothing. */
+  payload?: readonly (keyof R & string)[] | ((row: R) => Record<string, unknown>);
+  /** Cuts a text into chunks, each of which has a vector. Default: a row has one. */
+  chunk?: Chunker;
+  /** Where the vectors go. Default: the stream's sink. Closed as that one is. */
+  sink?: SinkLike;
+  /** `"initial"`: the rows that are there already, too, once. Default: `"initial"`. */
+  backfill?: "initial" | "never";
+  /**
+   * What is done where the store has vectors of another model, or another chunker: `"error"`: `setup()` and
+   * `start()` reject; `"rebuild"`: all rows are embedded anew, and each old point stays until its new one is
+   * there. Default: `"error"`.
+   */
+  onModelChange?: "error" | "rebuild";
+  /** How texts are gathered into calls of `embed`, and what happens where one fails. Of tables that share an `embed` the first one's count. */
+  batch?: BatchEmbedderOptions;
+}
