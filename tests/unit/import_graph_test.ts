@@ -38,12 +38,15 @@ const ROOMS: Record<string, Room> = {
   delivery: { imports: ["pgoutput", "values"] },
   backfill: { imports: ["replication", "wire", "values", "delivery"] },
   // The contract of a sink, for a handler is given one: never a store.
-  stream: { imports: [...BELOW_STREAM, "sinks/sink.ts"] },
+  stream: { imports: [...BELOW_STREAM, "sinks/sink.ts", "sinks/rows.ts"] },
   sinks: {
     imports: ["values"],
     packages: { "postgres": "sinks/pgvector", "@qdrant/js-client-rest": "sinks/qdrant" },
   },
-  sync: { imports: [...BELOW_STREAM, "stream", "sinks/sink.ts"] },
+  // The contract of a sink, and how payloads are written: never a store.
+  sync: {
+    imports: [...BELOW_STREAM, "stream", "sinks/sink.ts", "sinks/rows.ts", "sinks/payload.ts"],
+  },
   testing: { imports: [...BELOW_STREAM, "stream"] },
   cli: { imports: [...BELOW_STREAM, "stream", "sinks", "sync"] },
 };
