@@ -3,7 +3,7 @@
  * in the source's history they come from, and what is there already.
  */
 
-import type { VectorPoint } from "./sink.ts";
+import type { Vector } from "../values/vector.ts";
 
 /**
  * A place in the history of a source database. Of one system the later place wins; places of two systems
@@ -43,7 +43,7 @@ export interface RowPoint {
   /** Of the text, the model and the chunker. */
   readonly fingerprint: string;
   /** Null: the store has the vector of this fingerprint already, and only the payload is to be written. */
-  readonly vector: VectorPoint["vector"] | null;
+  readonly vector: Vector | null;
   /** As JSON gives it back. */
   readonly payload: Record<string, unknown>;
 }
