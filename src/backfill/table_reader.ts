@@ -38,6 +38,8 @@ export interface RowChunk {
   readonly rows: readonly { readonly key: string; readonly row: AnyRow }[];
   /** True where no row is behind it. */
   readonly end: boolean;
+  /** All that is shown was committed before it. */
+  readonly lsn: Lsn;
 }
 
 /** Rows that were asked for by key. */
@@ -145,7 +147,7 @@ export class TableReader implements SourceTable {
           rows.push({ key, row });
         },
       );
-      return { rows, end: whole && rows.length < limit };
+      return { rows, end: whole && rows.length < limit, lsn: opened.look.lsn };
     });
   }
 
