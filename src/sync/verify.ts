@@ -98,6 +98,7 @@ export interface VerifyReport {
 
 /** What a verification works with. */
 export interface VerificationOptions {
+  /** What rows are to have. */
   maker: RowMaker;
   /** Where the table's points are. */
   sink: RowSink;
