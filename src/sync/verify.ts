@@ -175,6 +175,7 @@ export class Verification {
       this.#signal.throwIfAborted();
       await this.#rows();
       await this.#points();
+      this.#signal.throwIfAborted();
     } catch (error) {
       throw this.#signal.aborted ? this.#signal.reason : error;
     } finally {
@@ -195,6 +196,7 @@ export class Verification {
       }
       [wanted, points] = [new Map(), 0];
       this.#progress("rows");
+      if (candidates.size >= MOST_KEYS) await this.#judge(candidates);
     };
     let lsn: Lsn | null = null;
     let after: string | null = null;
@@ -209,9 +211,7 @@ export class Verification {
         after = key;
         wanted.set(key, made);
         points += made.points.length;
-        if (points < MOST_POINTS) continue;
-        await compare();
-        if (candidates.size >= MOST_KEYS) await this.#judge(candidates);
+        if (points >= MOST_POINTS) await compare();
       }
       await compare();
     }

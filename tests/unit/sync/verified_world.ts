@@ -79,8 +79,8 @@ export class World implements SourceTable, LiveStream {
   #handled = 0;
   #lsn: Lsn = 0xffff_fff0n;
   #frozen = false;
-  /** True: what is hidden stays so, and its transaction is open. */
-  holds = false;
+  /** Transactions that write: `"open"`, and what they hide stays so; `"over"`; or now this, now that. */
+  writers: "open" | "over" | "some" = "some";
   /** How often its connection was closed. */
   closed = 0;
   rewritten: string[] = [];
@@ -88,7 +88,7 @@ export class World implements SourceTable, LiveStream {
   /** The largest number of rows that were given at once. */
   mostRows = 0;
   /** The largest numbers of points and keys that were asked for at once. */
-  most: { ids: number; page: number } = { ids: 0, page: 0 };
+  most: { ids: number; page: number; keys: number } = { ids: 0, page: 0, keys: 0 };
   server: LiveServer | null = { systemId: "7", timeline: 1, startedAt: "now" };
   /** Called between any two calls. */
   onStep: () => void = () => {};
@@ -181,7 +181,9 @@ export class World implements SourceTable, LiveStream {
       this.change(key, this.below(4) === 0 ? null : { text, tag: this.below(2) });
     }
     for (const change of this.#changes) {
-      if (!this.holds && this.below(12) === 0) change.shown = true;
+      {
+        if (this.writers !== "open" && this.below(12) === 0) change.shown = true;
+      }
     }
     if (this.#frozen) return;
     await this.handle(this.#handled + this.below(this.#changes.length - this.#handled + 1));
@@ -205,9 +207,10 @@ export class World implements SourceTable, LiveStream {
 
   async at(keys: readonly string[]): Promise<RowsAt> {
     await this.step();
+    this.most.keys = Math.max(this.most.keys, keys.length);
     const part = keys.slice(0, 1 + this.below(this.#limit));
     const shownLsn = this.#lsn;
-    const complete = this.below(3) > 0 && !this.holds;
+    const complete = this.writers === "some" ? this.below(3) > 0 : this.writers === "over";
     const before = this.#changes.length;
     await this.step();
     // Who has written by then is waited for.

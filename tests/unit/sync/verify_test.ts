@@ -231,7 +231,7 @@ describe("verify", () => {
       // Nothing hides in a row that nobody has touched.
       await world.corrupt(key(4), { text: "old", tag: 4 });
       await world.handle();
-      world.holds = true;
+      world.writers = "open";
       const before = await world.points();
       const report = await verify(world, { repair });
       const found = named(report);
@@ -335,8 +335,7 @@ describe("verify", () => {
         (error) => error,
       );
       assertEquals(world.closed, closed + 1);
-      // What was aborted in its last step is done.
-      over = ended === null && steps <= at;
+      over = steps < at;
       if (over) continue;
       assertEquals(ended, reason, `step ${at}`);
       ends++;
@@ -390,6 +389,15 @@ describe("verify", () => {
     assertEquals(new Set(report.differences.map(({ kind }) => kind)), new Set(["missing"]));
     assert(world.most.ids <= 600 && world.most.page <= 500, JSON.stringify(world.most));
     await sameAsRows(world);
+    for (const n of world.rows().keys()) world.change(n, null);
+    const { rewritten } = world;
+    world.writers = "over";
+    for (let n = 0; n < 900; n++) await world.corrupt(`gone ${n}`, { text: "a", tag: n });
+    await world.handle();
+    const orphans = await verify(world, { repair: true });
+    assertEquals([orphans.orphaned, orphans.repaired], [900, 900]);
+    assertEquals(world.rewritten, rewritten);
+    assert(world.most.keys <= 700, JSON.stringify(world.most));
   });
 
   test("progress is told some times a second, and where a side is done", async () => {
