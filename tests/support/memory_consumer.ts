@@ -34,8 +34,9 @@ stream.watch(table!).onChange(async () => {
   if (++handled % every !== 0) return;
   look();
   const until = Date.now() + (handled === every ? FILLED_WITHIN_MS : 0);
-  do await sleep(sleepMs);
-  while (stream.status().queueBytes < maxQueueBytes * 0.6 && Date.now() < until);
+  do await sleep(sleepMs); while (
+    stream.status().queueBytes < maxQueueBytes * 0.6 && Date.now() < until
+  );
   // After the pause, which is when the queue has filled.
   look();
 });
