@@ -1,7 +1,7 @@
 /** Reads rows in chunks, each in a snapshot whose place in the stream is known. */
 import { pause } from "../backoff.ts";
 import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
-import type { ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes } from "../delivery/row_values.ts";
 import { readReplayedLsn } from "../replication/standby.ts";
 import type { TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
@@ -29,8 +29,8 @@ export interface ChunkReaderOptions {
   connector: Connector;
   publicationName: string;
   handOver: HandOver;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
   /** The rows that are read at once at most, and about what they hold in memory. */
   limits: { maxRows: number; maxBytes: number };
 }

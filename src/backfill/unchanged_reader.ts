@@ -9,7 +9,7 @@ import { pause } from "../backoff.ts";
 import type { ChangeEvent } from "../change.ts";
 import { keyText } from "../delivery/event_builder.ts";
 import { DeliveryError } from "../delivery/errors.ts";
-import type { RowValues, ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes, RowValues } from "../delivery/row_values.ts";
 import type { UnchangedReader as Reader, UnreadEvent } from "../delivery/unchanged.ts";
 import { PgStreamError } from "../errors.ts";
 import { withDeadline } from "../replication/deadline.ts";
@@ -39,8 +39,8 @@ export interface UnchangedReaderOptions {
   publicationName: string;
   /** What the values of one read may be in bytes, roughly: they wait in memory for their handler. */
   maxBytes: number;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
 }
 
 /** A transaction that is open, on a table that stays as it is until its end. */

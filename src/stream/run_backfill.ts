@@ -2,6 +2,7 @@
 import type { Backfill, StreamedServer } from "../backfill/backfill.ts";
 import type { BackfillStatus, JobOptions } from "../backfill/job.ts";
 import type { KnownServer } from "../backfill/progress.ts";
+import type { TableName } from "../table_name.ts";
 
 /** What a run is to have. */
 export interface RunBackfillOptions {
@@ -82,6 +83,11 @@ export class RunBackfill {
   async add(options: JobOptions): Promise<void> {
     if (this.#over !== null) throw this.#over.reason;
     await (await this.#load()).add(options);
+  }
+
+  /** All rows of a table are handed out again, though they were before. */
+  async again(table: TableName): Promise<void> {
+    await (await this.#needed())?.again(table);
   }
 
   /** Events were handled. */

@@ -26,10 +26,16 @@ import { isInUse, type KnownSystem } from "./position.ts";
 import { ReadAgain } from "./read_again.ts";
 import { StreamRun } from "./run.ts";
 import type { RunBackfill } from "./run_backfill.ts";
-import { Session } from "./session.ts";
+import { Session, type Stores } from "./session.ts";
 import type { Source } from "./source.ts";
 import { StatusBoard, tell } from "./status.ts";
+import { SYNC_BATCH, Synced } from "./synced.ts";
 import { typeLoader } from "./value_types.ts";
+import type { SyncOptions } from "../sync/options.ts";
+import type { TableName } from "../table_name.ts";
+
+/** Where nobody but the stream itself keeps its position. */
+const NO_STORES: Stores = { confirmable: (frontier) => frontier, flush: () => Promise.resolve() };
 
 /** What a queue tells the stream. */
 interface QueueHooks {
@@ -51,9 +57,24 @@ export class StreamCore {
   readonly status: StatusBoard;
   readonly gapListeners: ((gap: Gap) => unknown)[] = [];
   readonly schemaListeners: ((change: SchemaChange) => unknown)[] = [];
+  /** Tables that become vectors. */
+  readonly synced = new Synced(async (tables) => {
+    const { SyncEngine } = await import("../sync/engine.ts");
+    const { slotName, publicationName } = this.#options;
+    return new SyncEngine({
+      tables,
+      sink: this.#sinks.at(-1) ?? null,
+      connector: this.#connect(),
+      slotName,
+      publicationName,
+      logger: this.logger,
+    });
+  });
   #options: ResolvedOptions;
   readonly #connection: Pick<PgStreamOptions, "dsn" | "password" | "connect">;
   readonly #sinks: Sink[] = [];
+  /** Of synced tables that have their own. */
+  readonly #tableSinks: Sink[] = [];
   /** As the listeners of schemas know them. */
   readonly #shapes = new Map<string, TableShape>();
   /** Walsenders that were opened for the slot. */
@@ -67,6 +88,8 @@ export class StreamCore {
   #running: Promise<void> | null = null;
   /** Of the run. */
   #backfill: RunBackfill | null = null;
+  /** Of the run, where it has handlers. */
+  #queue: Delivery | null = null;
   #state: Backfills | undefined;
   /** Handlers that did not finish when they were told to stop, while they have not. */
   #abandoned: Promise<unknown> | null = null;
@@ -95,6 +118,21 @@ export class StreamCore {
   addSink(sink: Sink): void {
     this.#sinks.push(sink);
     this.#sinksOpen = true;
+    this.synced.changed();
+  }
+
+  /** Makes vectors of a table. @param sink where it has its own */
+  sync(name: TableName, options: SyncOptions, sink: Sink | null): void {
+    if (sink !== null) this.#tableSinks.push(sink);
+    if (this.synced.none) {
+      this.handlers.addBatch(
+        (events, _sink, context) =>
+          this.synced.handle(events, context, () => this.#queue!.frontierAfter(events.length)),
+        SYNC_BATCH,
+      );
+    }
+    this.synced.add(name, options);
+    this.#state = undefined;
   }
 
   /** Hands out changes to the handlers, until it is told to stop or has caught up. @throws as `start()` does */
@@ -153,9 +191,12 @@ export class StreamCore {
     signal?.addEventListener("abort", abort);
     const { readUnchanged, publicationName, concurrency } = this.#options;
     const lanes = handlers ? concurrency : 1;
-    const loadTypes = typeLoader(this.#options.parsers);
-    const reader = readUnchanged
-      ? new ReadAgain({ connector, publicationName, lanes, loadTypes })
+    const { synced } = this;
+    const isSynced = (table: TableName) => handlers && synced.has(table);
+    const loadTypes = typeLoader(this.#options.parsers, isSynced);
+    const wants = (table: TableName) => readUnchanged || isSynced(table);
+    const reader = readUnchanged || handlers && !synced.none && this.#source === null
+      ? new ReadAgain({ connector, publicationName, lanes, wants, loadTypes })
       : null;
     const frontier = new Frontier(INVALID_LSN);
     const settled = (event: ChangeEvent | LogicalMessage, skipped = false) => {
@@ -180,6 +221,7 @@ export class StreamCore {
       intake,
       queue,
       ask: () => run.ask(),
+      onFilled: (table) => handlers && synced.tableFilled(table),
     });
     const run = new StreamRun(
       {
@@ -201,8 +243,19 @@ export class StreamCore {
           void reader?.close();
         },
         onGap: (gap) => void tell(this.gapListeners, "onGap", this.logger, gap),
+        onArrived: async (arrived) => {
+          if (!handlers) return;
+          await synced.arrived({
+            ...arrived,
+            lanes,
+            frontier: () => frontier.confirmed,
+            confirm: () => run.handled(),
+            again: (table) => backfill.again(table),
+            backfill: (name) => backfill.add({ name }),
+          });
+        },
       },
-      { frontier, queue, intake, handOut: handOver },
+      { frontier, queue, intake, handOut: handOver, stores: handlers ? synced.stores : NO_STORES },
       backfill,
     );
     const stopping = () => this.status.become("stopping");
@@ -223,6 +276,8 @@ export class StreamCore {
         stop.signal.removeEventListener("abort", stopping);
         this.#patience.end();
         this.status.end();
+        synced.end();
+        this.#queue = null;
         this.#known = run.known;
         this.#backfill = null;
         this.#abandoned = run.unfinished;
@@ -245,7 +300,7 @@ export class StreamCore {
   #delivery({ reader, ...hooks }: QueueHooks): Delivery {
     const { concurrency, key, retry, onFailure } = this.#options;
     const sink = this.#sinks.at(-1) ?? new NoSink();
-    return new Delivery({
+    return this.#queue = new Delivery({
       ...hooks,
       unchanged: reader,
       handlers: this.handlers.bind(sink),
@@ -259,6 +314,38 @@ export class StreamCore {
       random: Math.random,
       ...(this.#source === null ? {} : { pause: this.#source.pause }),
     });
+  }
+
+  /**
+   * Resolves when all is handled that was committed before this position.
+   *
+   * @throws {PgStreamError} `not-running`; the signal's reason, or that of the stream, where it ends before.
+   */
+  async handledTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
+    const either = AbortSignal.any([signal, this.#stop.signal]);
+    while (this.#handled() < lsn) {
+      either.throwIfAborted();
+      this.#ask();
+      await pause(ASK_MS, either);
+    }
+    either.throwIfAborted();
+  }
+
+  /** Calls when all that is queued now is handled, and nothing that comes after it is begun. @throws as `handledTo()` */
+  async atBarrier<R>(call: () => Promise<R>): Promise<R> {
+    if (this.#queue === null) throw notRunning("repair");
+    const { signal } = this.#stop;
+    const called = Promise.withResolvers<R>();
+    const end = () => called.reject(signal.reason);
+    if (signal.aborted) end();
+    signal.addEventListener("abort", end);
+    this.#queue.barrier(() => call().then(called.resolve, called.reject));
+    this.#queue.flush();
+    try {
+      return await called.promise;
+    } finally {
+      signal.removeEventListener("abort", end);
+    }
   }
 
   /** Takes the stream away from its server. @throws {PgStreamError} `already-running` */
@@ -286,7 +373,8 @@ export class StreamCore {
 
   /** What keeps track of rows that are handed out beside the changes. */
   backfills(): Backfills {
-    return this.#state ??= new Backfills(this.#options, this.#connect());
+    const filled = this.#source === null ? this.synced.filled : new Set<string>();
+    return this.#state ??= new Backfills(this.#options, this.#connect(), filled);
   }
 
   /** Publication and slot, as they are wanted now. */
@@ -313,7 +401,8 @@ export class StreamCore {
   async closeSinks(): Promise<void> {
     if (!this.#sinksOpen) return;
     this.#sinksOpen = false;
-    const results = await Promise.allSettled(this.#sinks.map(async (sink) => await sink.close?.()));
+    const sinks = new Set([...this.#sinks, ...this.#tableSinks]);
+    const results = await Promise.allSettled([...sinks].map(async (sink) => await sink.close?.()));
     const failed = results.find((result) => result.status === "rejected");
     if (failed === undefined) return;
     throw new PgStreamError("A sink could not be closed", {
