@@ -43,9 +43,16 @@ const ROOMS: Record<string, Room> = {
     imports: ["values"],
     packages: { "postgres": "sinks/pgvector", "@qdrant/js-client-rest": "sinks/qdrant" },
   },
-  // The contract of a sink, and how payloads are written: never a store.
+  // The contract of a sink, how payloads are written and positions compared: never a store.
   sync: {
-    imports: [...BELOW_STREAM, "stream", "sinks/sink.ts", "sinks/rows.ts", "sinks/payload.ts"],
+    imports: [
+      ...BELOW_STREAM,
+      "stream",
+      "sinks/sink.ts",
+      "sinks/rows.ts",
+      "sinks/payload.ts",
+      "sinks/positions.ts",
+    ],
   },
   testing: { imports: [...BELOW_STREAM, "stream"] },
   cli: { imports: [...BELOW_STREAM, "stream", "sinks", "sync"] },
