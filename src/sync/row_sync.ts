@@ -4,6 +4,7 @@ import type { ChangeEvent } from "../change.ts";
 import { PgStreamError } from "../errors.ts";
 import type { RowState, RowWrite, SourcePosition } from "../sinks/rows.ts";
 import type { SinkLike } from "../sinks/sink.ts";
+import { formatTableName } from "../table_name.ts";
 import type { BatchEmbedder } from "./batched_embedder.ts";
 import type { SyncContext } from "./context.ts";
 import { settled } from "./failures.ts";
@@ -74,11 +75,12 @@ export class RowSync {
     texts: Texts,
     context: SyncContext,
   ): Promise<void> {
+    const missing = events.filter((event) =>
+      tables.has(formatTableName(event)) && !context.isStored(sink, event)
+    );
     const changes: SyncedChanges[] = [];
-    const missing = events.filter((event) => !context.isStored(sink, event));
     for (const [table, change] of rowChanges(missing)) {
-      const sync = tables.get(table);
-      if (sync !== undefined) changes.push({ sync, ...change });
+      changes.push({ sync: tables.get(table)!, ...change });
     }
     const made = await makeRows(changes, context);
     for (const { sync, truncated } of changes) {
