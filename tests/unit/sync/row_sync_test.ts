@@ -2,7 +2,7 @@ import { assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
 import { describe, test } from "node:test";
 import type { ChangeEvent } from "../../../src/change.ts";
 import { PgStreamError } from "../../../src/errors.ts";
-import { MemorySink } from "../../../src/sinks/memory.ts";
+import type { MemorySink } from "../../../src/sinks/memory.ts";
 import { rowPointId, type RowWrite } from "../../../src/sinks/rows.ts";
 import { SinkError } from "../../../src/sinks/sink.ts";
 import { batchEmbedder } from "../../../src/sync/batched_embedder.ts";
