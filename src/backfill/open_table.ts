@@ -1,5 +1,5 @@
 /** Transactions in which a table, found by its name, stays as it is while it is read. */
-import type { RowValues, ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes, RowValues } from "../delivery/row_values.ts";
 import { type CatalogRow, rowsOf } from "../replication/server.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connection } from "../wire/connection.ts";
@@ -26,15 +26,15 @@ export interface OpenTable extends Planned {
 /** Opens one table after the other. */
 export class TableOpener {
   readonly #publicationName: string;
-  readonly #loadTypes: (() => Promise<ValueTypes>) | null;
+  readonly #loadTypes: LoadTypes;
   /** By table, as it was when it was read last; they are checked each time. */
   readonly #plans = new Map<string, Planned>();
 
-  /** @param options.loadTypes the types of the run; null: values stay text */
+  /** Looks at nothing yet. */
   constructor(
     { publicationName, loadTypes }: {
       publicationName: string;
-      loadTypes: (() => Promise<ValueTypes>) | null;
+      loadTypes: LoadTypes;
     },
   ) {
     this.#publicationName = publicationName;

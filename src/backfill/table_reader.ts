@@ -4,7 +4,7 @@
  */
 import type { AnyRow } from "../change.ts";
 import { RowEvents } from "../delivery/row_events.ts";
-import type { ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes } from "../delivery/row_values.ts";
 import type { Lsn } from "../lsn.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { rowsOf } from "../replication/server.ts";
@@ -98,8 +98,8 @@ export interface TableReaderOptions {
   connector: Connector;
   publicationName: string;
   name: TableName;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
 }
 
 /** A transaction that is open on the table, and what it shows. */
