@@ -1,8 +1,8 @@
 /** Compares the points that rows are to have with those that a store has. */
 
-import type { RowSink, RowState, SourcePosition } from "../sinks/rows.ts";
-import type { RowMaker, WantedPoint, WantedRow } from "./row_maker.ts";
-import { isSameJson } from "./same_json.ts";
+import type { RowSink, SourcePosition } from "../sinks/rows.ts";
+import type { RowMaker, WantedRow } from "./row_maker.ts";
+import { isStored } from "./row_plan.ts";
 
 /** Points that are looked up at once. */
 const MOST_IDS = 500;
@@ -46,7 +46,9 @@ export async function missingOrStale(
       const state = states.get(point.id);
       if (state === undefined) {
         found.push({ id: point.id, key, chunk, kind: "missing", position: null });
-      } else if (!isSame(state, { key, chunk, point, row, model })) {
+      } else if (
+        state.key !== key || state.chunk !== chunk || !isStored(state, point, row, model)
+      ) {
         found.push({ id: point.id, key, chunk, kind: "stale", position: state.position });
       }
     }
@@ -76,19 +78,4 @@ export async function orphaned(
     }
   }
   return found;
-}
-
-function isSame(
-  state: RowState,
-  { key, chunk, point, row, model }: {
-    key: string;
-    chunk: number;
-    point: WantedPoint;
-    row: WantedRow;
-    model: string;
-  },
-): boolean {
-  return state.key === key && state.chunk === chunk && state.chunks === row.points.length &&
-    state.fingerprint === point.fingerprint && state.model === model &&
-    isSameJson(state.payload, row.payload);
 }
