@@ -43,7 +43,7 @@ const ROOMS: Record<string, Room> = {
     imports: ["values"],
     packages: { "postgres": "sinks/pgvector", "@qdrant/js-client-rest": "sinks/qdrant" },
   },
-  // The contract of a sink, and how payloads are written: never a store.
+  // The contract of a sink, how payloads are written and positions compared: never a store.
   sync: {
     imports: [
       ...BELOW_STREAM,
