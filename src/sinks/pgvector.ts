@@ -20,23 +20,13 @@
  */
 
 import { parseTableName, type TableName } from "../table_name.ts";
-import { formatSparseVector, formatVector } from "../values/vector.ts";
 import { formatPayload } from "./payload.ts";
 import { PgVectorConnection, type PgVectorSql } from "./pgvector_connection.ts";
 import { optionsError } from "./pgvector_errors.ts";
-import { createIndex, type HnswIndex, OPERATORS, readIndex } from "./pgvector_index.ts";
-import {
-  beginStatement,
-  formatRows,
-  formatStreamPosition,
-  LOCK_ALL_STATEMENT,
-  positionStatement,
-  readState,
-  readStreamPosition,
-  STATE_COLUMNS,
-  writeStatement,
-} from "./pgvector_rows.ts";
-import { formatSourcePosition } from "./pgvector_position.ts";
+import { createIndex, type HnswIndex, readIndex } from "./pgvector_index.ts";
+import { formatId, formatIds, inParts, vectorFormat } from "./pgvector_points.ts";
+import { PgVectorRows } from "./pgvector_rows.ts";
+import { searchPoints } from "./pgvector_search.ts";
 import {
   hasRowColumns,
   type PgVectorType,
@@ -57,15 +47,7 @@ import type {
   StoreLocation,
   StreamPosition,
 } from "./rows.ts";
-import {
-  checkVector,
-  type PointId,
-  pointIdText,
-  type SearchHit,
-  Sink,
-  SinkError,
-  type VectorPoint,
-} from "./sink.ts";
+import { checkVector, type PointId, type SearchHit, Sink, type VectorPoint } from "./sink.ts";
 
 export type { PgVectorSql } from "./pgvector_connection.ts";
 export type { HnswIndex, PgVectorDistance } from "./pgvector_index.ts";
@@ -116,15 +98,6 @@ export interface PgVectorSinkOptions {
   prepare?: boolean;
 }
 
-/** A statement is kept to about this many characters; more points go into further statements. */
-const MAX_STATEMENT_CHARS = 4 * 1024 * 1024;
-
-/**
- * For statements that read by many ids, or a table in order: a plan that was kept from when the table was small
- * reads all of it.
- */
-const PLANNED_ANEW = { prepare: false };
-
 /**
  * Writes points to a table with the columns `id`, `vector` and `payload`. Many points are one
  * statement. A missing payload is stored as `{}`.
@@ -140,6 +113,7 @@ export class PgVectorSink extends Sink implements RowSink {
   readonly #names: TableNames;
   readonly #shape: TableShape | undefined;
   readonly #index: HnswIndex | undefined;
+  readonly #rows: PgVectorRows;
   #prepared: { rows: boolean; state: Promise<TableState> } | undefined;
 
   /** Nothing is connected to yet. @throws {SinkError} `sink-options`. */
@@ -164,6 +138,7 @@ export class PgVectorSink extends Sink implements RowSink {
       if (index !== undefined) this.#index = readIndex(index, type ?? "vector", dimensions);
     }
     this.#connection = new PgVectorConnection(options, this.#names.text);
+    this.#rows = new PgVectorRows(this.#connection, this.#names);
   }
 
   /** Stores one point. @throws {SinkError} */
@@ -186,7 +161,7 @@ export class PgVectorSink extends Sink implements RowSink {
     const checked = points.map((point) => {
       checkVector(point.vector, "pgvector");
       return {
-        id: idText(point.id),
+        id: formatId(point.id),
         vector: point.vector.slice(),
         payload: formatPayload(point.payload, "pgvector"),
       };
@@ -218,7 +193,7 @@ export class PgVectorSink extends Sink implements RowSink {
 
   /** Removes many points in one statement. @throws {SinkError} */
   override async deleteMany(ids: readonly PointId[]): Promise<void> {
-    const rows = new Set(ids.map((id) => idRow(idText(id))));
+    const rows = formatIds(ids);
     await this.#perform(false, () =>
       this.#write(
         `delete from ${this.#names.vectors} where id in
@@ -236,31 +211,14 @@ export class PgVectorSink extends Sink implements RowSink {
    */
   async search(
     vector: VectorPoint["vector"],
-    { limit = 10, filter, table }: SearchOptions = {},
+    options: SearchOptions = {},
   ): Promise<SearchHit[]> {
     checkVector(vector, "pgvector");
-    const { operator, score } = OPERATORS[this.#index?.distance ?? "cosine"];
-    const rows = await this.#perform(table !== undefined, (state) => {
-      const parameters = [vectorFormat(state)(vector), String(limit)];
-      const conditions = ["true"];
-      if (filter !== undefined) {
-        conditions.push(
-          `payload @> $${parameters.push(formatPayload(filter, "pgvector"))}::text::jsonb`,
-        );
-      }
-      if (table !== undefined) conditions.push(`source_table = $${parameters.push(table)}::text`);
-      return this.#connection.run(
-        `select id::text, (${score} (vector ${operator} $1))::text, payload::text
-         from ${this.#names.vectors} where ${conditions.join(" and ")}
-         order by vector ${operator} $1 limit $2::text::bigint`,
-        parameters,
-      );
-    });
-    return rows.map((row) => {
-      const [id, score, payload] = row as [string, string, string | null];
-      // A vector of zeroes has no direction: NaN.
-      return { id, score: Number(score) || 0, payload: JSON.parse(payload ?? "{}") ?? {} };
-    });
+    const distance = this.#index?.distance ?? "cosine";
+    return await this.#perform(
+      options.table !== undefined,
+      (state) => searchPoints(this.#connection, this.#names, state, distance, vector, options),
+    );
   }
 
   /**
@@ -295,105 +253,35 @@ export class PgVectorSink extends Sink implements RowSink {
    */
   async apply(rows: readonly RowWrite[], position: StreamPosition | null): Promise<void> {
     if (rows.length === 0 && position === null) return;
-    await this.#perform(true, async (state) => {
-      const names = this.#names;
-      const written = formatRows(rows, vectorFormat(state));
-      const begin = [
-        `[${rows.map(({ key }) => JSON.stringify(key)).join(",")}]`,
-        names.text,
-        position === null ? "[]" : `[${formatStreamPosition(position, names)}]`,
-      ];
-      await this.#connection.transaction(async (run) => {
-        const [answer] = await run(beginStatement(names), begin) as [string][];
-        if (position !== null && answer![0] === "0") return;
-        for (const part of inParts(written)) {
-          const [answer] = await run(writeStatement(names), [part]) as [string][];
-          if (answer![0] !== "0") throw this.#vectorsGone(answer![0]);
-        }
-      });
-    });
+    await this.#perform(true, (state) => this.#rows.apply(state, rows, position));
   }
 
   /** The position that `apply` stored last. @throws {SinkError} */
   async position(source: { systemId: string; slotName: string }): Promise<StreamPosition | null> {
-    const [row] = await this.#perform(
-      true,
-      () =>
-        this.#connection.run(positionStatement(this.#names), [
-          source.systemId,
-          source.slotName,
-          this.#names.text,
-        ]),
-    );
-    return row === undefined ? null : readStreamPosition(row, source);
+    return await this.#perform(true, () => this.#rows.position(source));
   }
 
   /** What there is under these ids of rows; plain points are left out. @throws {SinkError} */
   async fingerprints(ids: readonly string[]): Promise<Map<string, RowState>> {
-    const { vectors } = this.#names;
-    const found = new Map<string, RowState>();
-    await this.#perform(true, async () => {
-      for (const part of inParts(ids.map((id) => idRow(idText(id))))) {
-        const rows = await this.#connection.run(
-          `select ${STATE_COLUMNS} from ${vectors} where source_table is not null and id in
-           (select id from json_populate_recordset(null::${vectors}, $1::text::json))`,
-          [part],
-          PLANNED_ANEW,
-        );
-        for (const state of rows.map(readState)) found.set(state.id, state);
-      }
-    });
-    return found;
+    return await this.#perform(true, () => this.#rows.fingerprints(ids));
   }
 
-  /** Points of a table, by key and chunk, as bytes sort. @throws {SinkError} */
+  /** Points of a table, by key and chunk, keys as bytes sort. @throws {SinkError} */
   async scan(
     table: string,
-    { after, limit }: { after: string | null; limit: number },
+    options: { after: string | null; limit: number },
   ): Promise<RowPage> {
-    const [key, chunk] = after === null ? ["", -1] : JSON.parse(after) as [string, number];
-    const rows = await this.#perform(true, () =>
-      this.#connection.run(
-        `select ${STATE_COLUMNS} from ${this.#names.vectors}
-         where source_table = $1::text
-           and (source_key collate "C", chunk) > ($2::text collate "C", $3::text::integer)
-         order by source_key collate "C", chunk limit $4::text::bigint`,
-        [table, key, String(chunk), String(limit + 1)],
-        PLANNED_ANEW,
-      ));
-    const points = rows.slice(0, limit).map(readState);
-    const last = points.at(-1);
-    const isLast = rows.length <= limit || last === undefined;
-    return { points, next: isLast ? null : JSON.stringify([last.key, last.chunk]) };
+    return await this.#perform(true, () => this.#rows.scan(table, options));
   }
 
   /** Removes all points of a table but those from a later position of the same system. @throws {SinkError} */
   async deleteTable(table: string, position: SourcePosition): Promise<void> {
-    await this.#perform(true, () =>
-      this.#connection.transaction(async (run) => {
-        await run(LOCK_ALL_STATEMENT, [this.#names.text]);
-        await run(
-          `delete from ${this.#names.vectors} where source_table = $1::text
-           and (source_system = $2::text and source_position collate "C" > $3::text) is not true`,
-          [table, position.systemId, formatSourcePosition(position)],
-          PLANNED_ANEW,
-        );
-      }));
+    await this.#perform(true, () => this.#rows.deleteTable(table, position));
   }
 
   /** The model of any point of the table that was made by another one. @throws {SinkError} */
   async otherModel(table: string, model: string): Promise<string | null> {
-    const { vectors } = this.#names;
-    // Each end of the index: a scan for one that is not equal would read all of them.
-    const [row] = await this.#perform(true, () =>
-      this.#connection.run(
-        `select model from (
-           select min(model) as model from ${vectors} where source_table = $1::text
-           union all select max(model) from ${vectors} where source_table = $1::text) m
-         where model <> $2::text`,
-        [table, model],
-      )) as [string][];
-    return row?.[0] ?? null;
+    return await this.#perform(true, () => this.#rows.otherModel(table, model));
   }
 
   /** Makes the index of `createTable.index`, if it was given. @throws {SinkError} */
@@ -432,18 +320,6 @@ export class PgVectorSink extends Sink implements RowSink {
     }
   }
 
-  #vectorsGone(count: string): SinkError {
-    return new SinkError(
-      `Table ${this.#names.text} no longer has ${count} of the vectors that were to be kept`,
-      {
-        kind: "sink-unconfirmed",
-        sink: "pgvector",
-        retryable: true,
-        hint: "Somebody else removed or replaced them; they are embedded when this is tried again",
-      },
-    );
-  }
-
   /** Sends rows of JSON as the one parameter of `statement`, in parts where they are long. */
   async #write(statement: string, rows: Iterable<string>): Promise<void> {
     for (const part of inParts(rows)) await this.#connection.run(statement, [part]);
@@ -465,41 +341,6 @@ export class PgVectorSink extends Sink implements RowSink {
     }
     return this.#prepared.state;
   }
-}
-
-function vectorFormat({ columns }: TableState): (vector: VectorPoint["vector"]) => string {
-  return columns.vector?.type === "sparsevec" ? formatSparseVector : formatVector;
-}
-
-/** An id as a row of the table, in JSON. */
-function idRow(id: string): string {
-  return `{"id":${JSON.stringify(id)}}`;
-}
-
-/** Arrays of rows, as JSON. */
-function* inParts(rows: Iterable<string>): Generator<string> {
-  let part: string[] = [];
-  let chars = 0;
-  for (const row of rows) {
-    if (part.length > 0 && chars + row.length > MAX_STATEMENT_CHARS) {
-      yield `[${part.join(",")}]`;
-      part = [];
-      chars = 0;
-    }
-    part.push(row);
-    chars += row.length;
-  }
-  if (part.length > 0) yield `[${part.join(",")}]`;
-}
-
-function idText(id: PointId): string {
-  const text = pointIdText(id, "pgvector");
-  if (!text.includes("\0")) return text;
-  throw new SinkError("A point's id holds U+0000, which Postgres cannot store in a text", {
-    kind: "sink-id",
-    sink: "pgvector",
-    hint: "Leave the zero byte out of the id",
-  });
 }
 
 function readTableName(table: string): TableName {
