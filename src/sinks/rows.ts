@@ -123,10 +123,10 @@ export interface RowSink {
   /**
    * Writes rows, each at most once in a call, and, where it is given, the stream's position with them: all in
    * one transaction where the store has them. A row that the store has from a later position is left as it is,
-   * and with it its points.
+   * and with it its points: none is written, added or removed. What is refused is no error.
    *
    * @param position null: how far the stream is, is not kept with these. A position that is stored already and
-   * is later, on the same system, timeline and slot, refuses the whole call: another process was here.
+   * is later, of the same system and slot, refuses the whole call, which resolves: another process was here.
    * @throws {SinkError}
    */
   apply?(rows: readonly RowWrite[], position: StreamPosition | null): Promise<void>;

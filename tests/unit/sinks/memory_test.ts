@@ -2,9 +2,10 @@ import { describe, test } from "node:test";
 import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { MemorySink } from "../../../src/sinks/memory.ts";
 import { SinkError } from "../../../src/sinks/sink.ts";
+import { rowSinkContract, type RowSinkUnderTest } from "../../contract/row_sink_contract.ts";
 import { sinkContract, type SinkUnderTest } from "../../contract/sink_contract.ts";
 
-function makeMemorySink(): Promise<SinkUnderTest> {
+function makeMemorySink(): Promise<RowSinkUnderTest & SinkUnderTest> {
   const sink = new MemorySink();
   return Promise.resolve({
     sink,
@@ -15,11 +16,24 @@ function makeMemorySink(): Promise<SinkUnderTest> {
       );
     },
     count: () => Promise.resolve(sink.size),
+    reopen: null,
     release: () => Promise.resolve(),
   });
 }
 
 sinkContract("MemorySink", makeMemorySink);
+rowSinkContract("MemorySink", makeMemorySink, {
+  members: [
+    "apply",
+    "position",
+    "fingerprints",
+    "scan",
+    "deleteTable",
+    "otherModel",
+    "search",
+  ],
+  atomic: true,
+});
 
 describe("MemorySink", () => {
   test("points come in the order in which their ids first came", async () => {
