@@ -58,8 +58,21 @@ export type {
   UpdateEvent,
 } from "./src/change.ts";
 
-export type { SparseVector } from "./src/values/vector.ts";
+export type { SparseVector, Vector } from "./src/values/vector.ts";
 export { MemorySink, type StoredPoint } from "./src/sinks/memory.ts";
+export {
+  type RowPage,
+  type RowPoint,
+  rowPointId,
+  type RowSink,
+  type RowState,
+  type RowWrite,
+  type SearchOptions,
+  type SourcePosition,
+  type StoreLocation,
+  type StreamPosition,
+} from "./src/sinks/rows.ts";
+export { compareSourcePositions, compareStreamPositions } from "./src/sinks/positions.ts";
 export {
   type PointId,
   pointIdText,

@@ -42,7 +42,10 @@ export interface RowPoint {
   readonly id: string;
   /** Of the text, the model and the chunker. */
   readonly fingerprint: string;
-  /** Null: the store has the vector of this fingerprint already, and only the payload is to be written. */
+  /**
+   * Null: the store has the vector of this fingerprint already, and only the payload is to be written. A sink
+   * that finds that it has not rejects, so that it is tried again: then it is embedded.
+   */
   readonly vector: Vector | null;
   /** As JSON gives it back. */
   readonly payload: Record<string, unknown>;
@@ -60,7 +63,7 @@ export interface RowWrite {
   readonly model: string;
   /** By chunk, from 0; none: the row is gone, or has no text. */
   readonly points: readonly RowPoint[];
-  /** False where it is known that the store has no points of the row beyond these. */
+  /** False where it is known that the store has no points of the row but those with these ids. */
   readonly surplus: boolean;
 }
 
@@ -88,6 +91,7 @@ export interface RowState {
 
 /** Some of a table's points, in the store's own order. */
 export interface RowPage {
+  /** No more than were asked for; they may be fewer, also where there is a next page. */
   readonly points: readonly RowState[];
   /** What the next page is asked for with; null: there is none. */
   readonly next: string | null;
@@ -97,6 +101,7 @@ export interface RowPage {
 export interface StoreLocation {
   /** `systemid` of its server; null where it does not tell. */
   readonly systemId: string | null;
+  /** The database's name. */
   readonly database: string;
   /** What it writes to, as `formatTableName` writes them. */
   readonly tables: readonly string[];
@@ -112,7 +117,60 @@ export interface SearchOptions {
   table?: string;
 }
 
-/** The optional members of a sink by which `sync` keeps a store right. */
+/**
+ * The optional members of a sink by which `sync` keeps a store right. With `apply` and `fingerprints` nothing
+ * is embedded twice; `deleteTable` is needed for TRUNCATE, `scan` to verify.
+ *
+ * @example
+ * ```ts
+ * import {
+ *   compareSourcePositions,
+ *   type PointId,
+ *   pointIdText,
+ *   type RowSink,
+ *   type RowState,
+ *   type RowWrite,
+ *   Sink,
+ *   type Vector,
+ *   type VectorPoint,
+ * } from "@pgstream/pgstream";
+ *
+ * class MapSink extends Sink implements RowSink {
+ *   readonly vectors = new Map<string, Vector>();
+ *   readonly states = new Map<string, RowState>();
+ *
+ *   async upsert({ id, vector }: VectorPoint) {
+ *     this.vectors.set(pointIdText(id), vector);
+ *     this.states.delete(pointIdText(id));
+ *   }
+ *
+ *   async delete(id: PointId) {
+ *     this.vectors.delete(pointIdText(id));
+ *     this.states.delete(pointIdText(id));
+ *   }
+ *
+ *   async apply(rows: readonly RowWrite[]) {
+ *     for (const { table, key, position, model, points } of rows) {
+ *       const old = [...this.states.values()].filter((it) => it.table === table && it.key === key);
+ *       if (old.some((it) => (compareSourcePositions(it.position, position) ?? 0) > 0)) continue;
+ *       for (const { id, chunk } of old) if (chunk >= points.length) await this.delete(id);
+ *       for (const [chunk, { id, fingerprint, vector, payload }] of points.entries()) {
+ *         if (vector !== null) this.vectors.set(id, vector);
+ *         const row = { table, key, chunk, chunks: points.length, model, position };
+ *         this.states.set(id, { id, fingerprint, payload, ...row });
+ *       }
+ *     }
+ *   }
+ *
+ *   async fingerprints(ids: readonly string[]) {
+ *     return new Map(ids.flatMap((id) => {
+ *       const state = this.states.get(id);
+ *       return state === undefined ? [] : [[id, state]];
+ *     }));
+ *   }
+ * }
+ * ```
+ */
 export interface RowSink {
   /**
    * Makes, or checks, what rows need: tables, columns, payload indexes. Idempotent.
@@ -123,7 +181,8 @@ export interface RowSink {
   /**
    * Writes rows, each at most once in a call, and, where it is given, the stream's position with them: all in
    * one transaction where the store has them. A row that the store has from a later position is left as it is,
-   * and with it its points: none is written, added or removed. What is refused is no error.
+   * and with it its points: none is written, added or removed. What is refused is no error. Of a row that is
+   * gone nothing is left that could refuse: what comes late of it is told by the stream's position alone.
    *
    * @param position null: how far the stream is, is not kept with these. A position that is stored already and
    * is later, of the same system and slot, refuses the whole call, which resolves: another process was here.

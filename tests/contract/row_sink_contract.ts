@@ -6,6 +6,7 @@ import { parseTableName } from "../../src/table_name.ts";
 import type { RowSink } from "../../src/sinks/rows.ts";
 import { describeDeleteTable, describeOrder } from "./row_sink/order.ts";
 import { describePositions } from "./row_sink/positions.ts";
+import { describeRandom } from "./row_sink/random.ts";
 import {
   describeFilled,
   describeOtherModel,
@@ -67,6 +68,7 @@ export function rowSinkContract(
 
     describeWrites(made);
     describeOrder(made);
+    describeRandom(made, has("deleteTable"));
     if (has("deleteTable")) describeDeleteTable(made);
     if (has("scan")) describeScan(made);
     if (has("otherModel")) describeOtherModel(made);

@@ -99,7 +99,8 @@ export type Reports = [
 
 export type Sinks = [
   Same<Ours.SinkLike, Promised.SinkLike>,
-  Same<Required<Ours.SinkLike>, Required<Promised.SinkLike>>,
+  Same<Required<Only<Ours.SinkLike, keyof Promised.SinkLike>>, Required<Promised.SinkLike>>,
+  Same<keyof Promised.SinkLike, Shared<Ours.SinkLike, Promised.SinkLike>>,
   Same<Only<Ours.Sink, keyof Promised.Sink>, Promised.Sink>,
   Fits<Promised.Sink, Ours.Sink>,
   Fits<typeof Ours.Sink, typeof Promised.Sink>,

@@ -13,6 +13,7 @@ const RUNNABLE_DOCS = [
   "src/table_name.ts",
   "src/pgoutput",
   "src/sinks/memory.ts",
+  "src/sinks/rows.ts",
   "src/sinks/sink.ts",
   "src/sync/batched_embedder.ts",
   "src/sync/chunk_text.ts",
