@@ -22,15 +22,10 @@
 import { formatPayload } from "./payload.ts";
 import {
   connectToQdrant,
-  type QdrantDistance,
   type QdrantIndexSchema,
-  type QdrantOperation,
-  type QdrantPayload,
   type QdrantPoint,
   type QdrantRecord,
   type QdrantSinkClient,
-  type QdrantVectorParams,
-  type QdrantWrite,
 } from "./qdrant_client.ts";
 import { QdrantCollection, type QdrantCreateCollection, WRITE } from "./qdrant_collection.ts";
 import { GUARD_INDEXES, isRow, notLater, ROW_INDEXES, searchFilter } from "./qdrant_filters.ts";
@@ -45,14 +40,7 @@ import {
   rowState,
 } from "./qdrant_payload.ts";
 import { readPoints, writeRows } from "./qdrant_rows.ts";
-import type {
-  RowPage,
-  RowState,
-  RowWrite,
-  SearchOptions,
-  SourcePosition,
-  StreamPosition,
-} from "./rows.ts";
+import type { RowPage, RowState, RowWrite, SearchOptions, SourcePosition } from "./rows.ts";
 import {
   checkVector,
   type PointId,
@@ -64,10 +52,13 @@ import {
 } from "./sink.ts";
 
 export { QDRANT_ID_PROPERTY, QDRANT_ROW_PROPERTY };
+export type { QdrantCreateCollection };
 export type {
-  QdrantCreateCollection,
+  QdrantCondition,
   QdrantDistance,
+  QdrantFilter,
   QdrantIndexSchema,
+  QdrantIndexType,
   QdrantOperation,
   QdrantPayload,
   QdrantPoint,
@@ -75,7 +66,7 @@ export type {
   QdrantSinkClient,
   QdrantVectorParams,
   QdrantWrite,
-};
+} from "./qdrant_client.ts";
 
 /** Where the vectors are. Exactly one of `url` and `client` is to be given. */
 export interface QdrantSinkOptions {
@@ -246,13 +237,11 @@ export class QdrantSink extends Sink {
    * Writes rows in one request (several, one after the other, above 16 MB or 1,000 points); rows of several
    * points, and payloads whose vectors are there, cost one to read before.
    *
-   * @param position is not kept.
    * @throws {SinkError} before anything is sent, where a point cannot be stored; `sink-unconfirmed` where a
    * vector that was said to be there is not.
    */
-  async apply(rows: readonly RowWrite[], position: StreamPosition | null): Promise<void> {
+  async apply(rows: readonly RowWrite[]): Promise<void> {
     this.#assertOpen();
-    void position;
     await writeRows(this.#collection, rows);
   }
 

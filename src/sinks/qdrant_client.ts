@@ -1,6 +1,6 @@
 /** Qdrant's client, and what the sink uses of it. */
 
-import { QdrantClient, type Schemas } from "@qdrant/js-client-rest";
+import { QdrantClient } from "@qdrant/js-client-rest";
 import { parseQdrantUrl } from "./qdrant_url.ts";
 
 /** What the sink uses of a `QdrantClient`. */
@@ -13,7 +13,7 @@ export interface QdrantSinkClient {
   /** Removes points, by id or by a filter. */
   delete(
     collection: string,
-    request: QdrantWrite & ({ points: (string | number)[] } | { filter: Schemas["Filter"] }),
+    request: QdrantWrite & ({ points: (string | number)[] } | { filter: QdrantFilter }),
   ): Promise<{ status: string }>;
   /** Writes of several kinds, one after the other. */
   batchUpdate(
@@ -28,7 +28,7 @@ export interface QdrantSinkClient {
       limit: number;
       with_payload: true;
       using?: string;
-      filter?: Schemas["Filter"];
+      filter?: QdrantFilter;
     },
   ): Promise<{ points: (QdrantRecord & { score: number })[] }>;
   /** Reads points by their ids. */
@@ -40,7 +40,7 @@ export interface QdrantSinkClient {
   scroll(
     collection: string,
     request: {
-      filter: Schemas["Filter"];
+      filter: QdrantFilter;
       limit: number;
       offset?: string | number;
       with_payload: true | string[];
@@ -63,8 +63,8 @@ export interface QdrantSinkClient {
     collection: string,
     request: {
       vectors: QdrantVectorParams | Record<string, QdrantVectorParams>;
-      quantization_config?: Schemas["QuantizationConfig"];
-      hnsw_config?: Schemas["HnswConfigDiff"];
+      quantization_config?: Record<string, unknown>;
+      hnsw_config?: Record<string, unknown>;
     },
   ): Promise<unknown>;
   /** Makes an index of a payload field. */
@@ -83,7 +83,27 @@ export interface QdrantWrite {
 }
 
 /** One of several writes of a request. */
-export type QdrantOperation = Schemas["UpdateOperation"];
+export type QdrantOperation =
+  | { upsert: { points: QdrantPoint[]; update_filter: QdrantFilter } }
+  | { delete: { filter: QdrantFilter } }
+  | { overwrite_payload: { payload: QdrantPayload; filter: QdrantFilter } };
+
+/** All of `must`, one of `should`, none of `must_not`. */
+export interface QdrantFilter {
+  /** Default: none has to be met. */
+  must?: QdrantCondition[];
+  /** Default: none has to be met. */
+  should?: QdrantCondition[];
+  /** Default: all may be met. */
+  must_not?: QdrantCondition[];
+}
+
+/** What a filter asks of a point; a `key` is a path into its payload. */
+export type QdrantCondition =
+  | QdrantFilter
+  | { has_id: (string | number)[] }
+  | { key: string; match: { value: string | number | boolean } | { any: string[] } }
+  | { key: string; range: { lt?: number; lte?: number; gte?: number } };
 
 /** A point as Qdrant takes it. */
 export interface QdrantPoint {
@@ -113,8 +133,22 @@ export interface QdrantVectorParams {
   on_disk?: boolean;
 }
 
+/** The kind of an index of a payload field. */
+export type QdrantIndexType =
+  | "keyword"
+  | "integer"
+  | "float"
+  | "geo"
+  | "text"
+  | "bool"
+  | "datetime"
+  | "uuid";
+
 /** How a payload field is indexed: Qdrant's `field_schema`, as it is. */
-export type QdrantIndexSchema = Schemas["PayloadFieldSchema"];
+export type QdrantIndexSchema = QdrantIndexType | {
+  type: QdrantIndexType;
+  [option: string]: unknown;
+};
 
 /** What is stored beside a vector. */
 export type QdrantPayload = Record<string, unknown>;

@@ -1,6 +1,5 @@
 /** A collection of Qdrant: made or checked at its first use, its writes confirmed, its errors the sink's. */
 
-import type { Schemas } from "@qdrant/js-client-rest";
 import type { QdrantDistance, QdrantIndexSchema, QdrantSinkClient } from "./qdrant_client.ts";
 import { qdrantError, saysAlreadyExists, saysMissing } from "./qdrant_errors.ts";
 import { SinkError, type VectorPoint } from "./sink.ts";
@@ -14,9 +13,9 @@ export interface QdrantCreateCollection {
   /** True: vectors are read from the disk and take little memory. Default: the server's. */
   onDisk?: boolean;
   /** Qdrant's `quantization_config`, as it is: `{ scalar: { type: "int8" } }`. Default: none. */
-  quantization?: Schemas["QuantizationConfig"];
+  quantization?: Record<string, unknown>;
   /** Qdrant's `hnsw_config`, as it is: `{ m: 32 }`. Default: the server's. */
-  hnsw?: Schemas["HnswConfigDiff"];
+  hnsw?: Record<string, unknown>;
 }
 
 /** Only what is durable and visible may be confirmed to Postgres, and in the order of its commits. */
@@ -106,7 +105,12 @@ export class QdrantCollection {
       const type = typeof schema === "string" ? schema : schema.type;
       const found = payload_schema?.[field]?.data_type;
       if (found === type) continue;
-      if (found !== undefined) throw this.#mismatch(`an index of ${field} of type ${found}`, type);
+      if (found !== undefined) {
+        throw this.#mismatch(
+          `an index of ${field} of type ${found}; it is to be of type ${type}`,
+          "Delete that index in Qdrant, if nothing needs it, and let it be made again",
+        );
+      }
       await this.#makeIndex(field, schema);
     }
   }
@@ -140,9 +144,11 @@ export class QdrantCollection {
       } | undefined;
       if (found?.size === wanted.size && found.distance === wanted.distance) return;
       throw this.#mismatch(
-        describeVectors(vectors),
-        `createCollection says ${name === undefined ? "" : `"${name}": `}` +
+        `${describeVectors(vectors)}; createCollection says ${
+          name === undefined ? "" : `"${name}": `
+        }` +
           `size ${wanted.size}, distance ${wanted.distance}`,
+        "Take another collectionName, or delete the collection and let it be made again",
       );
     } catch (error) {
       this.#created = undefined;
@@ -180,11 +186,11 @@ export class QdrantCollection {
     }
   }
 
-  #mismatch(found: string, wanted: string): SinkError {
-    return new SinkError(`Collection "${this.#name}" has ${found}; ${wanted}`, {
+  #mismatch(found: string, hint: string): SinkError {
+    return new SinkError(`Collection "${this.#name}" has ${found}`, {
       kind: "sink-collection-mismatch",
       sink: "qdrant",
-      hint: "Take another collectionName, or delete the collection and let it be made again",
+      hint,
     });
   }
 }

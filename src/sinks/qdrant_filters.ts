@@ -1,14 +1,9 @@
 /** Filters of Qdrant: what may be replaced or removed, and what a search is narrowed to. */
 
-import type { Schemas } from "@qdrant/js-client-rest";
+import type { QdrantCondition, QdrantFilter } from "./qdrant_client.ts";
 import { QDRANT_ROW_PROPERTY, type QdrantRow, splitLsn } from "./qdrant_payload.ts";
 import type { SearchOptions, SourcePosition } from "./rows.ts";
 import { SinkError } from "./sink.ts";
-
-/** A filter as Qdrant takes it. */
-export type QdrantFilter = Schemas["Filter"];
-/** One of its conditions. */
-export type QdrantCondition = Schemas["Condition"];
 
 /** What is written from one place in the source's history. */
 export interface GuardedWrite {
