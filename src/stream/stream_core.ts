@@ -8,8 +8,9 @@ import { Intake } from "../delivery/intake.ts";
 import { LanePlan } from "../delivery/lane_plan.ts";
 import { type SchemaChange, SchemaWatch, type TableShape } from "../delivery/schema_changes.ts";
 import { type TransactionPart, TransactionQueue } from "../delivery/transaction_queue.ts";
+import { pause } from "../backoff.ts";
 import { PgStreamError } from "../errors.ts";
-import { INVALID_LSN } from "../lsn.ts";
+import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Backend } from "../replication/liveness.ts";
 import { SlotManager } from "../replication/slot_manager.ts";
@@ -18,7 +19,7 @@ import type { Sink } from "../sinks/sink.ts";
 import { Connector } from "../wire/connector.ts";
 import { NoSink } from "./attached_sink.ts";
 import { Backfills } from "./backfills.ts";
-import { handlerRunning, nothingTo, stopped } from "./errors.ts";
+import { handlerRunning, nothingTo, notRunning, stopped } from "./errors.ts";
 import { Handlers } from "./handlers.ts";
 import { type Gap, type PgStreamOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Patience } from "./patience.ts";
@@ -36,6 +37,9 @@ import type { TableName } from "../table_name.ts";
 
 /** Where nobody but the stream itself keeps its position. */
 const NO_STORES: Stores = { confirmable: (frontier) => frontier, flush: () => Promise.resolve() };
+
+/** How often to ask how far the server has sent, while somebody waits for a position. */
+const ASK_MS = 50;
 
 /** What a queue tells the stream. */
 interface QueueHooks {
@@ -88,6 +92,8 @@ export class StreamCore {
   #running: Promise<void> | null = null;
   /** Of the run. */
   #backfill: RunBackfill | null = null;
+  /** The run, and how far it is. */
+  #following: { run: StreamRun; frontier: Frontier } | null = null;
   /** Of the run, where it has handlers. */
   #queue: Delivery | null = null;
   #state: Backfills | undefined;
@@ -261,6 +267,7 @@ export class StreamCore {
     const stopping = () => this.status.become("stopping");
     this.status.begin(run, frontier, backfill);
     this.#backfill = backfill;
+    this.#following = { run, frontier };
     stop.signal.addEventListener("abort", stopping);
     this.#running = run.run(stop.signal, this.#patience)
       .then(() => this.status.become("stopped"), (error) => {
@@ -278,6 +285,7 @@ export class StreamCore {
         this.status.end();
         synced.end();
         this.#queue = null;
+        this.#following = null;
         this.#known = run.known;
         this.#backfill = null;
         this.#abandoned = run.unfinished;
@@ -323,12 +331,13 @@ export class StreamCore {
    */
   async handledTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
     const either = AbortSignal.any([signal, this.#stop.signal]);
-    while (this.#handled() < lsn) {
+    for (;;) {
       either.throwIfAborted();
-      this.#ask();
+      if (this.#following === null) throw notRunning("verify()");
+      if (this.#following.frontier.confirmed >= lsn) return;
+      this.#following.run.ask();
       await pause(ASK_MS, either);
     }
-    either.throwIfAborted();
   }
 
   /** Calls when all that is queued now is handled, and nothing that comes after it is begun. @throws as `handledTo()` */

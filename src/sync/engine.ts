@@ -1,18 +1,20 @@
 /** What a stream's `sync` does: its tables, their stores, and what is to be known of a run. */
 
-import type { AnyRow, ChangeEvent } from "../change.ts";
+import type { ChangeEvent } from "../change.ts";
 import type { HandlerContext } from "../delivery/handler.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import type { SearchOptions } from "../sinks/rows.ts";
 import type { SearchHit, SinkLike } from "../sinks/sink.ts";
-import { formatTableName, type TableName } from "../table_name.ts";
+import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
+import type { BatchEmbedder } from "./batched_embedder.ts";
+import type { Embedder } from "./embedder.ts";
 import type { SyncOptions } from "./options.ts";
 import { Positions } from "./positions.ts";
 import { publishedStores } from "./published_stores.ts";
-import { type ResolvedSync, resolveSync } from "./resolve_options.ts";
+import { resolveSync, type TableSync } from "./resolve_options.ts";
 import { RowSync } from "./row_sync.ts";
 import { systemTimers } from "./timers.ts";
 
@@ -56,7 +58,7 @@ export interface SyncRun {
 /** One for each stream. */
 export class SyncEngine {
   readonly #options: SyncEngineOptions;
-  readonly #syncs = new Map<string, ResolvedSync>();
+  readonly #syncs = new Map<string, { name: TableName; sync: TableSync }>();
   readonly #sinks: readonly SinkLike[];
   readonly #rows: RowSync;
   readonly #positions: Positions;
@@ -71,13 +73,15 @@ export class SyncEngine {
   /** @throws {PgStreamError} `sync-options`, `unsupported`. */
   constructor(options: SyncEngineOptions) {
     this.#options = options;
+    const { sink, slotName, logger } = options;
+    const defaults = { sink, embedders: new WeakMap<Embedder, BatchEmbedder>() };
     for (const { name, options: given } of options.tables) {
-      const sync = resolveSync(name, given, options.sink);
-      this.#syncs.set(sync.table, sync);
+      const sync = resolveSync(name, given, defaults);
+      this.#syncs.set(sync.table, { name, sync });
     }
-    const { slotName, logger } = options;
-    this.#sinks = [...new Set([...this.#syncs.values()].map(({ sink }) => sink))];
-    this.#rows = new RowSync(this.#syncs);
+    const syncs = [...this.#syncs.values()].map(({ sync }) => sync);
+    this.#sinks = [...new Set(syncs.map(({ sink }) => sink))];
+    this.#rows = new RowSync(syncs);
     this.#positions = new Positions({ slotName, sinks: this.#sinks, logger, timers: systemTimers });
   }
 
@@ -98,18 +102,19 @@ export class SyncEngine {
     await (this.#prepared ??= this.#prepareStores());
     await this.#positions.arrived({
       ...run,
-      isFilled: (sink) => [...this.#filled].some((table) => this.#syncs.get(table)?.sink === sink),
+      isFilled: (sink) =>
+        [...this.#filled].some((table) => this.#syncs.get(table)?.sync.sink === sink),
       oneLane: run.lanes === 1,
     });
     this.#run = run;
     if (this.#arrivals++ > 0) return;
-    for (const [table, sync] of this.#syncs) await this.#fillAnew(table, sync, run);
+    for (const { name, sync } of this.#syncs.values()) await this.#fillAnew(name, sync, run);
   }
 
   /** All rows of a table were handed out that were there when its backfill began. */
   async filled(table: string): Promise<void> {
     this.#filled.add(table);
-    const { sink } = this.#syncs.get(table)!;
+    const { sink } = this.#sync(table);
     try {
       await sink.filled?.(table);
     } catch (error) {
@@ -170,9 +175,9 @@ export class SyncEngine {
     return await sink.search(vector!, { ...options, table });
   }
 
-  #sync(table: string): ResolvedSync {
-    const sync = this.#syncs.get(table);
-    if (sync !== undefined) return sync;
+  #sync(table: string): TableSync {
+    const found = this.#syncs.get(table);
+    if (found !== undefined) return found.sync;
     throw new PgStreamError(`Table ${table} is not synced by this stream`, {
       kind: "not-synced",
       hint: `Call stream.sync(${JSON.stringify(table)}, { … }) before.`,
@@ -182,10 +187,10 @@ export class SyncEngine {
   async #prepareStores(): Promise<void> {
     try {
       for (const sink of this.#sinks) await sink.prepareRows?.();
-      for (const [table, { sink, model, onModelChange }] of this.#syncs) {
-        const other = await sink.otherModel?.(table, model) ?? null;
+      for (const [table, { sync: { sink, maker, onModelChange } }] of this.#syncs) {
+        const other = await sink.otherModel?.(table, maker.model) ?? null;
         if (other === null) continue;
-        if (onModelChange === "error") throw modelChanged(table, other, model);
+        if (onModelChange === "error") throw modelChanged(table, other, maker.model);
         this.#rebuild.add(table);
       }
     } catch (error) {
@@ -195,8 +200,7 @@ export class SyncEngine {
   }
 
   /** Where a store has not what it should have: it is new, or its vectors are of another model. */
-  async #fillAnew(table: string, sync: ResolvedSync, run: SyncRun): Promise<void> {
-    const { sink, name } = sync;
+  async #fillAnew(name: TableName, { table, sink, maker }: TableSync, run: SyncRun): Promise<void> {
     const { logger } = this.#options;
     if (this.#filled.has(table) && sink.scan !== undefined) {
       const { points } = await sink.scan(table, { after: null, limit: 1 });
@@ -206,7 +210,7 @@ export class SyncEngine {
       }
     }
     if (!this.#rebuild.delete(table)) return;
-    logger.info(`${table} is embedded anew, by ${sync.model}`);
+    logger.info(`${table} is embedded anew, by ${maker.model}`);
     run.backfill(name).then(
       () => logger.info(`${table} is embedded anew`),
       (error) => {

@@ -30,8 +30,6 @@ export class RowSync {
   /** By sink, then by table. */
   readonly #sinks = new Map<SinkLike, Map<string, TableSync>>();
   readonly #kept = new Map<BatchEmbedder, KeptVectors>();
-  /** The last write of each sink that keeps a position. */
-  readonly #turns = new Map<SinkLike, Promise<unknown>>();
 
   /** @param syncs one for each table and sink, at most */
   constructor(syncs: readonly TableSync[]) {
@@ -105,25 +103,11 @@ export class RowSync {
     context: SyncContext,
   ): Promise<void> {
     if (sink.apply === undefined) return await writePoints(sink, rows);
-    if (sink.position === undefined) {
-      if (rows.length > 0) await sink.apply(rows, null);
-      return;
-    }
-    // An earlier position that comes behind a later one would be refused, and its rows with it. The position
-    // is stored also where there are no rows: what the server is told is never beyond it.
-    await this.#inTurn(sink, async () => {
-      const position = context.position(sink);
-      if (rows.length === 0 && position === null) return;
-      await sink.apply!(rows, position);
-      if (position !== null) context.stored(sink, position);
-    });
-  }
-
-  /** One call after the other, whether those before failed or not. */
-  #inTurn(sink: SinkLike, call: () => Promise<void>): Promise<void> {
-    const turn = (this.#turns.get(sink) ?? Promise.resolve()).then(call);
-    this.#turns.set(sink, turn.catch(() => {}));
-    return turn;
+    // How far the stream is where it has nothing for this store, the store is told in time.
+    if (rows.length === 0) return;
+    const position = context.position(sink);
+    await sink.apply(rows, position);
+    if (position !== null) context.stored(sink, position);
   }
 }
 

@@ -9,7 +9,6 @@ import { batchEmbedder } from "../../../src/sync/batched_embedder.ts";
 import { RowSync } from "../../../src/sync/row_sync.ts";
 import { deleteOf, insertOf, truncateOf, updateOf } from "../delivery/harness.ts";
 import {
-  type Call,
   contextOf,
   PlainSink,
   positionAt,
@@ -93,12 +92,10 @@ describe("a store that keeps rows", () => {
     await handle([update(2, "1", "one")], { position: () => whole });
     const partial = positionAt("0/210", { commitLsn: lsnOf(3), ordinal: 0 });
     await handle([update(3, "1", "one")], { position: () => partial });
-    assertEquals(
-      sink.calls.filter(({ method }) => method === "apply"),
-      [whole, partial].map((position): Call => ({ method: "apply", rows: [], position })),
-    );
+    // Where the stream is, the store is told in time.
+    assertEquals(sink.calls.filter(({ method }) => method === "apply"), []);
     sink.take();
-    // With lanes, what is stored is behind the events at hand: rows guard themselves.
+    // What is stored is behind the events at hand: rows guard themselves.
     await handle([update(4, "1", "one")], { position: () => positionAt(lsnOf(4)) });
     await handle([update(5, "1", "one")], {
       position: () => positionAt("0/410", { commitLsn: lsnOf(5), ordinal: -1 }),
@@ -325,11 +322,10 @@ describe("the stream's position", () => {
     assertEquals(await sink.position(position), position);
   });
 
-  test("is stored where no event is the sink's business, too: the server is told that it is there", async () => {
+  test("costs no call where no event is the sink's business: it is told in time", async () => {
     const { handle, sink } = kit();
-    const position = positionAt("0/110");
-    await handle([insertOf("1", { table: "others" })], { position: () => position });
-    assertEquals(sink.calls, [{ method: "apply", rows: [], position }]);
+    await handle([insertOf("1", { table: "others" })], { position: () => positionAt("0/110") });
+    assertEquals(sink.calls, []);
   });
 
   test("is not stored, and the stream not told, where rows could not be written", async () => {
@@ -344,32 +340,6 @@ describe("the stream's position", () => {
         stored: (...what) => told.push(what),
       }), SinkError);
     assertEquals([told, await sink.position({ ...SYSTEM, slotName: "s" })], [[], null]);
-  });
-
-  test("of a call never comes behind a later one, whose rows would be refused with it", async () => {
-    const sink = new RecordingSink();
-    let now = 0;
-    const apply = sink.apply.bind(sink);
-    // The first to come is the last to be written.
-    const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-    const arrivals: string[] = [];
-    sink.apply = async (rows, position) => {
-      arrivals.push(rows[0]!.key);
-      if (rows[0]!.key === "1") await gates[0]!.promise;
-      await apply(rows, position);
-    };
-    const { rows } = new Synced(sink);
-    const context = contextOf({ position: () => positionAt(`0/${++now}`) });
-    const first = rows.handle([insert(1, "1", "one")], context);
-    const second = rows.handle([insert(2, "2", "two")], context);
-    while (arrivals.length === 0) await new Promise((resolve) => setTimeout(resolve));
-    gates[0]!.resolve();
-    await Promise.all([first, second]);
-    assertEquals(sink.points().map(({ id }) => id).sort(), [idOf("1"), idOf("2")]);
-    const positions = sink.calls.flatMap((call) =>
-      call.method === "apply" ? [call.position!.endLsn] : []
-    );
-    assertEquals(positions, [...positions].sort());
   });
 
   test("that a sink has makes it skip the events that it covers, and those alone", async () => {
