@@ -191,7 +191,8 @@ for (const major of testMajors(18, 13)) {
               `UPDATE ${table} SET tag = tag + 1 WHERE id = ${id}`,
               `DELETE FROM ${table} WHERE id = ${id}`,
               `INSERT INTO ${table} VALUES (${id}, 1, '${text}') ON CONFLICT DO NOTHING`,
-              `UPDATE ${table} SET id = ${id} + 5000 WHERE id = ${id}`,
+              `UPDATE ${table} SET id = ${id} + 5000 WHERE id = ${id}
+              AND NOT EXISTS (SELECT 1 FROM ${table} WHERE id = ${id} + 5000)`,
             ][Math.floor(random() * 5)]!,
           );
           written++;
@@ -246,7 +247,8 @@ for (const major of testMajors(18, 13)) {
     });
 
     test("what is committed and not shown yet is neither found nor removed", {
-      skip: needsOwnServer,
+      // The rest of it is no matter of versions.
+      skip: needsOwnServer || major !== 18,
     }, async () => {
       const table = await tableOf(20);
       const synced = await Synced.start(db, table);
@@ -296,25 +298,22 @@ for (const major of testMajors(18, 13)) {
           `SELECT count(*)::int AS n FROM ${table} WHERE id = 100 OR body LIKE 'hidden%'`,
         );
         assertEquals(shown!.n, 0);
+        const hidden = ["100", "3", "4", "5"].map((key) => `unsettled ${key} null`);
+        assertEquals(named(await synced.verify({ repair: true })), hidden);
+        const now = await synced.store.scan(synced.maker.table, { after: null, limit: 999 });
+        assertEquals(now.points, points);
+        // Nobody has touched that row: nothing hides there.
         await corrupt(synced, "7", { body: "old" });
-        const report = await synced.verify({ repair: true });
         assertEquals(
-          named(report),
-          [
-            ...["missing 7 1", "missing 7 2", "stale 7 0"],
-            ...["unsettled 100 null", "unsettled 3 null", "unsettled 4 null", "unsettled 5 null"],
-          ],
+          named(await synced.verify()),
+          ["missing 7 1", "missing 7 2", "stale 7 0", ...hidden],
         );
-        assertEquals(report.repaired, 3);
-        const now = await synced.store.fingerprints(points.map(({ id }) => id));
-        for (const { id, key, ...rest } of points) {
-          if (key !== "7") assertEquals({ ...now.get(id)!, id, key }, { id, key, ...rest });
-        }
       } finally {
         await set("");
         await Promise.all(waiting);
         for (const sql of clients) await sql.end();
       }
+      assertEquals((await synced.verify({ repair: true })).repaired, 3);
       assertEquals(named(await synced.verify()), []);
       await synced.stop();
     });
