@@ -142,8 +142,9 @@ test("keys that look like an index' are keys", () => {
       ['["1","2"]', "1"],
     ] as const
   ) {
-    const row = { id };
-    assertEquals(said(changesOf(deleteOf(key, { row, oldRow: row }))), `${key}: -@0`);
+    for (const row of [{ id }, { slug: id }]) {
+      assertEquals(said(changesOf(deleteOf(key, { row, oldRow: row }))), `${key}: -@0`);
+    }
   }
 });
 

@@ -114,6 +114,9 @@ describe("a store that keeps rows", () => {
     await handle(events);
     const before = sink.contents();
     embedder.take();
+    sink.take();
+    await handle(events.slice(0, 2));
+    assertEquals(sink.calls.map(({ method }) => method), ["fingerprints"]);
     for (const event of events.filter(({ key }) => key !== "2")) await handle([event]);
     await handle(events);
     assertEquals([sink.contents(), embedder.take()], [before, []]);
@@ -204,6 +207,22 @@ describe("chunks", () => {
     await handle([backfilled(2, "1", "a")]);
     assertEquals([said(sink.take()), states(sink)], [["1: =!"], "1"]);
     assertEquals(embedder.take(), ["a", "bb", "ccc"]);
+  });
+
+  test("whose number or model is wrong in the store are written, though their texts are right", async () => {
+    for (const wrong of [{ chunks: 1 }, { model: "another label" }]) {
+      const { handle, sink, embedder } = kit(new RecordingSink(), { chunk: bars });
+      await handle([insert(1, "1", "a|bb")]);
+      const { fingerprints } = sink;
+      sink.fingerprints = async (ids) => {
+        const states = await fingerprints.call(sink, ids);
+        return new Map([...states].map(([id, state]) => [id, { ...state, ...wrong }]));
+      };
+      sink.take();
+      embedder.take();
+      await handle([update(2, "1", "a|bb")], { position: () => positionAt("0/210") });
+      assertEquals([said(sink.take()), embedder.take()], [["1: =="], []]);
+    }
   });
 
   test("with the first one missing are not trusted, and what is missing is embedded", async () => {
@@ -471,6 +490,15 @@ test("rows that move up one key each are not lost where a batch ends between the
     sink.contents(),
     bodies.map((body, at) => [idOf(`${at + 2}`), { title: `t${at + 1}` }, vectorOf(body)]),
   );
+});
+
+test("a row that takes another key leaves nothing, though the store has an older text of it", async () => {
+  const { handle, sink } = kit();
+  await handle([insert(1, "1", "what was before an event that was given up")]);
+  await handle([
+    updateOf("2", "1", { lsn: lsnOf(3), row: rowOf("2", "a"), oldRow: rowOf("1", "a") }),
+  ]);
+  assertEquals(sink.points().map(({ id }) => id), [idOf("2")]);
 });
 
 test("a row that moves twice in a transaction leaves nothing where a batch ends between", async () => {
