@@ -15,6 +15,8 @@ export interface RowChange {
   readonly lsn: string;
   /** The place of that. */
   readonly ordinal: number;
+  /** True where it is what one event made of the row, and no other one came before it here. */
+  readonly alone: boolean;
   /** True where nothing is known of what the store has of it: a row of a backfill, or one that was gone between. */
   readonly anew: boolean;
   /** Where it is gone by a change of its key, its first event here: the row that it was, where all of it was sent. */
@@ -59,8 +61,9 @@ export function rowChanges(events: readonly ChangeEvent[]): Map<string, TableCha
     // another key, and the event that says so is on its way. Until it comes, the store has what it has.
     if (row === null) continue;
     const { key } = event;
-    const anew = event.backfill || (table.rows.get(key)?.anew ?? false);
-    table.rows.set(key, { key, row, lsn, ordinal, anew, left: null });
+    const before = table.rows.get(key);
+    const anew = event.backfill || (before?.anew ?? false);
+    table.rows.set(key, { key, row, lsn, ordinal, alone: before === undefined, anew, left: null });
   }
   return tables;
 }
@@ -81,6 +84,7 @@ function remove(
     row: null,
     lsn,
     ordinal,
+    alone: held === undefined,
     anew: true,
     left: held === undefined ? left : null,
   });

@@ -72,6 +72,16 @@ test("nothing is taken for granted of rows of a backfill, and of rows that were 
   assertEquals(anew(update("2", "a", "1"), insert("1", "b")), "1 true,2 false");
 });
 
+test("a row of several events is told from a row of one: what they made of it between is not known", () => {
+  const alone = (...events: ChangeEvent[]) =>
+    [...changesOf(...events).rows.values()].map(({ key, alone }) => `${key} ${alone}`).join();
+  assertEquals(alone(update("1", "a"), update("2", "b"), update("2", "c")), "1 true,2 false");
+  assertEquals(
+    alone(remove("1"), insert("1", "a"), update("3", "b", "2")),
+    "1 false,2 true,3 true",
+  );
+});
+
 test("columns that were not sent are taken from the old row; the event itself stays as it is", () => {
   const event = updateOf("1", null, {
     row: { id: "1" },
