@@ -1,10 +1,9 @@
 /** What is left to do of events: the last state of each row that they touched. */
 
 import type { AnyRow, ChangeEvent } from "../change.ts";
-import type { EventTable } from "../delivery/event_builder.ts";
-import { PgStreamError } from "../errors.ts";
 import { formatPayload } from "../sinks/payload.ts";
-import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
+import { formatTableName } from "../table_name.ts";
+import { keyMissing } from "./row_key.ts";
 
 /** A row as its last event left it. */
 export interface RowChange {
@@ -124,24 +123,4 @@ function tellsKey({ key, oldRow }: ChangeEvent & { key: string; oldRow: AnyRow }
   } catch {
     return true; // an array's text
   }
-}
-
-/**
- * Refuses a table whose changes do not all tell which row they are of.
- *
- * @throws {PgStreamError} `sync-key`
- */
-export function checkRowKey({ name, primaryKey, keyed }: EventTable): void {
-  if (primaryKey.length === 0 || !keyed) throw keyMissing(name);
-}
-
-function keyMissing(name: TableName): PgStreamError {
-  const table = formatTableName(name);
-  return new PgStreamError(`Cannot sync ${table}: its changes do not tell the primary key`, {
-    kind: "sync-key",
-    hint: "Give it a primary key where it has none, then run: " +
-      `ALTER TABLE ${
-        quoteTableName(name)
-      } REPLICA IDENTITY DEFAULT; FULL where the key is DEFERRABLE`,
-  });
 }

@@ -2,8 +2,8 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import type { AnyRow, ChangeEvent } from "../../../src/change.ts";
 import { PgStreamError } from "../../../src/errors.ts";
-import { checkRowKey, rowChanges, type TableChanges } from "../../../src/sync/row_changes.ts";
-import { deleteOf, DOCUMENTS, insertOf, truncateOf, updateOf } from "../delivery/harness.ts";
+import { rowChanges, type TableChanges } from "../../../src/sync/row_changes.ts";
+import { deleteOf, insertOf, truncateOf, updateOf } from "../delivery/harness.ts";
 
 /** Events in order, each at the place of its index. */
 function changesOf(...events: ChangeEvent[]): TableChanges {
@@ -155,12 +155,5 @@ test("keys that look like an index' are keys", () => {
     for (const row of [{ id }, { slug: id }]) {
       assertEquals(said(changesOf(deleteOf(key, { row, oldRow: row }))), `${key}: -@0`);
     }
-  }
-});
-
-test("tables whose changes do not tell the primary key are refused before they are synced", () => {
-  checkRowKey(DOCUMENTS);
-  for (const table of [{ ...DOCUMENTS, primaryKey: [] }, { ...DOCUMENTS, keyed: false }]) {
-    assertEquals(assertThrows(() => checkRowKey(table), PgStreamError).kind, "sync-key");
   }
 });
