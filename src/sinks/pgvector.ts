@@ -19,31 +19,54 @@
  * @module
  */
 
-import type postgres from "postgres";
-import { formatTableName, parseTableName, quoteTableName, type TableName } from "../table_name.ts";
-import { formatVector } from "../values/vector.ts";
+import { parseTableName, type TableName } from "../table_name.ts";
 import { formatPayload } from "./payload.ts";
-import { connectLazily } from "./pgvector_dsn.ts";
-import { optionsError, pgVectorError } from "./pgvector_errors.ts";
+import { PgVectorConnection, type PgVectorSql } from "./pgvector_connection.ts";
+import { optionsError } from "./pgvector_errors.ts";
+import { createIndex, type HnswIndex, readIndex } from "./pgvector_index.ts";
+import { formatId, formatIds, inParts, vectorFormat } from "./pgvector_points.ts";
+import { PgVectorRows } from "./pgvector_rows.ts";
+import { searchPoints } from "./pgvector_search.ts";
 import {
-  checkVector,
-  dimensionError,
-  type PointId,
-  pointIdText,
-  type SearchHit,
-  Sink,
-  SinkError,
-  type VectorPoint,
-} from "./sink.ts";
+  hasRowColumns,
+  type PgVectorType,
+  prepareTable,
+  ROW_COLUMNS,
+  type TableNames,
+  tableNames,
+  type TableShape,
+  type TableState,
+} from "./pgvector_table.ts";
+import type {
+  RowPage,
+  RowSink,
+  RowState,
+  RowWrite,
+  SearchOptions,
+  SourcePosition,
+  StoreLocation,
+  StreamPosition,
+} from "./rows.ts";
+import { checkVector, type PointId, type SearchHit, Sink, type VectorPoint } from "./sink.ts";
 
-/** What the sink uses of a `postgres()` of postgres.js; a transaction's `sql` has it too. */
-export interface PgVectorSql {
-  /** Runs a statement with its parameters as text. */
-  unsafe(
-    query: string,
-    parameters?: string[],
-    options?: { prepare?: boolean },
-  ): PromiseLike<unknown> & { values(): PromiseLike<readonly unknown[]> };
+export type { PgVectorSql } from "./pgvector_connection.ts";
+export type { HnswIndex, PgVectorDistance } from "./pgvector_index.ts";
+export type { PgVectorType } from "./pgvector_table.ts";
+
+/** What the sink makes. */
+export interface CreateTableOptions {
+  /** Of the model. */
+  dimensions: number;
+  /**
+   * Of the column: `halfvec` takes half the room, `sparsevec` leaves out what is 0. Default `"vector"` for a new
+   * table; one that is there is taken as it is.
+   */
+  type?: PgVectorType;
+  /**
+   * The index that `createIndex()` makes, and `sync` after it filled the table for the first time. Default: none,
+   * and a search reads the whole table.
+   */
+  index?: "hnsw" | HnswIndex;
 }
 
 /** Where the vectors are. Exactly one of `dsn` and `sql` is to be given. */
@@ -59,7 +82,7 @@ export interface PgVectorSinkOptions {
    * your own pass `sql: postgres(dsn, { ssl: { ca } })`.
    */
   dsn?: string;
-  /** A `postgres()` of your own. The sink never closes it. */
+  /** A `postgres()` of your own, or the `sql` of a transaction. The sink never closes it. */
   sql?: PgVectorSql;
   /**
    * Default `"embeddings"`: in the schema `public`, where none is written. Names are literal, never
@@ -70,19 +93,10 @@ export interface PgVectorSinkOptions {
    * Makes the extension and the table where they are missing, at the first use. Needs the right to
    * create them only then. The schema must exist.
    */
-  createTable?: { dimensions: number };
+  createTable?: CreateTableOptions;
   /** False behind a pooler in transaction mode, such as PgBouncer. Default true. */
   prepare?: boolean;
 }
-
-/** A statement is kept to about this many characters; more points go into further statements. */
-const MAX_STATEMENT_CHARS = 4 * 1024 * 1024;
-
-/** How long `close()` waits for writes under way. */
-const CLOSE_TIMEOUT_MS = 5_000;
-
-/** Any number will do, so long as all processes take the same: only one at a time creates things. */
-const CREATE_LOCK = 7_239_441_906_113n;
 
 /**
  * Writes points to a table with the columns `id`, `vector` and `payload`. Many points are one
@@ -90,34 +104,41 @@ const CREATE_LOCK = 7_239_441_906_113n;
  *
  * Rows are sent as JSON and read by the server as rows of the table itself, so that a column may have
  * another type than the table of `createTable`: `halfvec`, or an `id` that is `bigint` or `uuid`.
+ *
+ * `sync` writes with `apply` and keeps what it needs in further columns of the table, null for other points, and in
+ * a table `pgstream_positions` in the same schema. `prepareRows` makes both, or says how.
  */
-export class PgVectorSink extends Sink {
-  readonly #sql: PgVectorSql;
-  readonly #own: postgres.Sql | undefined;
-  readonly #name: TableName;
-  readonly #table: string;
-  readonly #dimensions: number | undefined;
-  readonly #prepare: boolean;
-  readonly #running = new Set<Promise<unknown>>();
-  #created: Promise<void> | undefined;
-  #closed: Promise<void> | undefined;
+export class PgVectorSink extends Sink implements RowSink {
+  readonly #connection: PgVectorConnection;
+  readonly #names: TableNames;
+  readonly #shape: TableShape | undefined;
+  readonly #index: HnswIndex | undefined;
+  readonly #rows: PgVectorRows;
+  #prepared: { rows: boolean; state: Promise<TableState> } | undefined;
 
   /** Nothing is connected to yet. @throws {SinkError} `sink-options`. */
   constructor(options: PgVectorSinkOptions) {
     super();
-    if ((options.dsn === undefined) === (options.sql === undefined)) {
-      throw optionsError("PgVectorSink needs either dsn or sql", "Pass one of them");
+    this.#names = tableNames(readTableName(options.table ?? "embeddings"));
+    if (options.createTable !== undefined) {
+      const { dimensions, type, index } = options.createTable;
+      if (!(Number.isInteger(dimensions) && dimensions > 0)) {
+        throw optionsError(
+          "createTable.dimensions is no positive integer",
+          "Pass the model's size",
+        );
+      }
+      if (type !== undefined && !["vector", "halfvec", "sparsevec"].includes(type)) {
+        throw optionsError(
+          "createTable.type is none of pgvector's",
+          'Pass "vector", "halfvec" or "sparsevec"',
+        );
+      }
+      this.#shape = { dimensions, type };
+      if (index !== undefined) this.#index = readIndex(index, type ?? "vector", dimensions);
     }
-    const dimensions = options.createTable?.dimensions;
-    if (dimensions !== undefined && !(Number.isInteger(dimensions) && dimensions > 0)) {
-      throw optionsError("createTable.dimensions is no positive integer", "Pass the model's size");
-    }
-    this.#name = readTableName(options.table ?? "embeddings");
-    this.#table = quoteTableName(this.#name);
-    this.#dimensions = dimensions;
-    this.#prepare = options.prepare ?? true;
-    if (options.dsn !== undefined) this.#own = connectLazily(options.dsn);
-    this.#sql = options.sql ?? this.#own!;
+    this.#connection = new PgVectorConnection(options, this.#names.text);
+    this.#rows = new PgVectorRows(this.#connection, this.#names);
   }
 
   /** Stores one point. @throws {SinkError} */
@@ -132,179 +153,194 @@ export class PgVectorSink extends Sink {
 
   /**
    * Stores many points in one statement (several, one after the other, above 4 MB). Of two points
-   * with one id the last wins.
+   * with one id the last wins. A point that was a row's is one no more.
    *
    * @throws {SinkError} before anything is sent, where a point cannot be stored.
    */
   override async upsertMany(points: readonly VectorPoint[]): Promise<void> {
-    // Postgres refuses a statement that would write one row twice (21000).
-    const rows = new Map<string, string>();
-    for (const point of points) {
+    const checked = points.map((point) => {
       checkVector(point.vector, "pgvector");
-      const id = idText(point.id);
-      const payload = formatPayload(point.payload, "pgvector");
-      rows.delete(id);
-      rows.set(
-        id,
-        `{"id":${JSON.stringify(id)},"vector":"${
-          formatVector(point.vector)
-        }","payload":${payload}}`,
+      return {
+        id: formatId(point.id),
+        vector: point.vector.slice(),
+        payload: formatPayload(point.payload, "pgvector"),
+      };
+    });
+    await this.#perform(false, async (state) => {
+      const { vectors } = this.#names;
+      const format = vectorFormat(state);
+      // Postgres refuses a statement that would write one row twice (21000).
+      const rows = new Map<string, string>();
+      for (const { id, vector, payload } of checked) {
+        rows.delete(id);
+        const text = `{"id":${JSON.stringify(id)},"vector":"${
+          format(vector)
+        }","payload":${payload}}`;
+        rows.set(id, text);
+      }
+      // Nor may a fingerprint be left that is not of this vector.
+      const cleared = hasRowColumns(state)
+        ? Object.keys(ROW_COLUMNS).map((name) => `, ${name} = null`).join("")
+        : "";
+      await this.#write(
+        `insert into ${vectors} (id, vector, payload)
+         select id, vector, payload from json_populate_recordset(null::${vectors}, $1::text::json)
+         on conflict (id) do update set vector = excluded.vector, payload = excluded.payload${cleared}`,
+        rows.values(),
       );
-    }
-    await this.#write(
-      `insert into ${this.#table} (id, vector, payload)
-       select id, vector, payload from json_populate_recordset(null::${this.#table}, $1::text::json)
-       on conflict (id) do update set vector = excluded.vector, payload = excluded.payload`,
-      rows.values(),
-    );
+    });
   }
 
   /** Removes many points in one statement. @throws {SinkError} */
   override async deleteMany(ids: readonly PointId[]): Promise<void> {
-    const rows = new Set(ids.map((id) => `{"id":${JSON.stringify(idText(id))}}`));
-    await this.#write(
-      `delete from ${this.#table} where id in
-       (select id from json_populate_recordset(null::${this.#table}, $1::text::json))`,
-      rows,
-    );
+    const rows = formatIds(ids);
+    await this.#perform(false, () =>
+      this.#write(
+        `delete from ${this.#names.vectors} where id in
+         (select id from json_populate_recordset(null::${this.#names.vectors}, $1::text::json))`,
+        rows,
+      ));
   }
 
   /**
-   * The nearest points by cosine distance (`<=>`), the nearest first. The score is the cosine
-   * similarity. pgvector's operators must be on the connection's `search_path`.
+   * The nearest points by the distance of `createTable.index`, by default cosine, the nearest first. The score is
+   * greater for nearer: the cosine similarity; the distance times −1 for `l2`; the inner product for `ip`.
+   * pgvector's operators must be on the connection's `search_path`.
    *
    * @throws {SinkError}
    */
   async search(
     vector: VectorPoint["vector"],
-    options: { limit?: number } = {},
+    options: SearchOptions = {},
   ): Promise<SearchHit[]> {
     checkVector(vector, "pgvector");
-    const rows = await this.#perform(() =>
-      this.#execute(
-        `select id::text, (1 - (vector <=> $1))::text, payload::text
-         from ${this.#table} order by vector <=> $1 limit $2::text::bigint`,
-        [formatVector(vector), String(options.limit ?? 10)],
-      )
+    const distance = this.#index?.distance ?? "cosine";
+    return await this.#perform(
+      options.table !== undefined,
+      (state) => searchPoints(this.#connection, this.#names, state, distance, vector, options),
     );
-    return rows.map((row) => {
-      const [id, score, payload] = row as [string, string, string | null];
-      // A vector of zeroes has no direction: NaN.
-      return { id, score: Number(score) || 0, payload: JSON.parse(payload ?? "{}") ?? {} };
+  }
+
+  /**
+   * Makes the index of `createTable.index`, by default HNSW for cosine, where the table has none of its kind; one
+   * that was not finished is made anew. Best when the table has been filled, and before it is searched. Writes go
+   * on meanwhile, but not where `sql` is a transaction's.
+   *
+   * @throws {SinkError}
+   */
+  async createIndex(): Promise<void> {
+    await this.#perform(
+      false,
+      () => createIndex(this.#connection, this.#names, this.#index ?? { type: "hnsw" }),
+    );
+  }
+
+  /**
+   * Makes columns, indexes and the table of positions where they are missing, with `createTable`; checks them
+   * without. Where they are there it needs no right to create.
+   *
+   * @throws {SinkError} `sink-table-shape` or another that says what is missing, with the statements to run.
+   */
+  async prepareRows(): Promise<void> {
+    await this.#perform(true, () => Promise.resolve());
+  }
+
+  /**
+   * Writes rows and the position in one transaction; a row of which there is something from a later position is
+   * left as it is. Where a later position is stored already, nothing is done, and that is no error.
+   *
+   * @throws {SinkError} `sink-unconfirmed` where a vector that was said to be there is not: retryable.
+   */
+  async apply(rows: readonly RowWrite[], position: StreamPosition | null): Promise<void> {
+    if (rows.length === 0 && position === null) return;
+    await this.#perform(true, (state) => this.#rows.apply(state, rows, position));
+  }
+
+  /** The position that `apply` stored last. @throws {SinkError} */
+  async position(source: { systemId: string; slotName: string }): Promise<StreamPosition | null> {
+    return await this.#perform(true, () => this.#rows.position(source));
+  }
+
+  /** What there is under these ids of rows; plain points are left out. @throws {SinkError} */
+  async fingerprints(ids: readonly string[]): Promise<Map<string, RowState>> {
+    return await this.#perform(true, () => this.#rows.fingerprints(ids));
+  }
+
+  /** Points of a table, by key and chunk, keys as bytes sort. @throws {SinkError} */
+  async scan(
+    table: string,
+    options: { after: string | null; limit: number },
+  ): Promise<RowPage> {
+    return await this.#perform(true, () => this.#rows.scan(table, options));
+  }
+
+  /** Removes all points of a table but those from a later position of the same system. @throws {SinkError} */
+  async deleteTable(table: string, position: SourcePosition): Promise<void> {
+    await this.#perform(true, () => this.#rows.deleteTable(table, position));
+  }
+
+  /** The model of any point of the table that was made by another one. @throws {SinkError} */
+  async otherModel(table: string, model: string): Promise<string | null> {
+    return await this.#perform(true, () => this.#rows.otherModel(table, model));
+  }
+
+  /** Makes the index of `createTable.index`, if it was given. @throws {SinkError} */
+  async filled(_table: string): Promise<void> {
+    if (this.#index !== undefined) await this.createIndex();
+  }
+
+  /** The database, and the tables that the sink writes to. @throws {SinkError} */
+  async location(): Promise<StoreLocation> {
+    const tables = [this.#names.text, this.#names.positionsText];
+    return await this.#perform(false, async () => {
+      const [row] = await this.#connection.run(
+        `select current_database()::text, pg_catalog.has_function_privilege(
+           'pg_catalog.pg_control_system()', 'execute')::text`,
+      ) as [string, string][];
+      const [database, mayAsk] = row!;
+      const systemId = mayAsk === "true" ? await this.#systemId() : null;
+      return { systemId, database, tables };
     });
   }
 
   /** Ends the connection that the sink made, after the writes under way; never a given `sql`. */
   override close(): Promise<void> {
-    return this.#closed ??= this.#end();
+    return this.#connection.close();
   }
 
-  async #end(): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const deadline = new Promise((resolve) => timer = setTimeout(resolve, CLOSE_TIMEOUT_MS));
-    await Promise.race([Promise.allSettled(this.#running), deadline]);
-    clearTimeout(timer);
-    // Not by a timeout of postgres.js: it waits all of it where a connection was lost before.
-    await this.#own?.end({ timeout: 0 });
+  async #systemId(): Promise<string | null> {
+    try {
+      const [row] = await this.#connection.run(
+        "select system_identifier::text from pg_catalog.pg_control_system()",
+      ) as [string][];
+      return row![0];
+    } catch {
+      // Some that only speak as Postgres does have no such thing.
+      return null;
+    }
   }
 
   /** Sends rows of JSON as the one parameter of `statement`, in parts where they are long. */
-  #write(statement: string, rows: Iterable<string>): Promise<void> {
-    return this.#perform(async () => {
-      for (const part of inParts(rows)) await this.#execute(statement, [`[${part.join(",")}]`]);
-    });
+  async #write(statement: string, rows: Iterable<string>): Promise<void> {
+    for (const part of inParts(rows)) await this.#connection.run(statement, [part]);
   }
 
-  async #perform<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#closed !== undefined) {
-      throw new SinkError("The sink was closed", {
-        kind: "sink-closed",
-        sink: "pgvector",
-        hint: "Make a new PgVectorSink",
-      });
+  /** Does `work` when the table is there, with `rows` also what rows need. */
+  #perform<T>(rows: boolean, work: (state: TableState) => Promise<T>): Promise<T> {
+    return this.#connection.perform(async () => await work(await this.#ready(rows)));
+  }
+
+  #ready(rows: boolean): Promise<TableState> {
+    if (this.#prepared === undefined || (rows && !this.#prepared.rows)) {
+      const state = prepareTable(this.#connection, this.#names, this.#shape, rows);
+      const prepared = this.#prepared = { rows, state };
+      const forget = () => {
+        if (this.#prepared === prepared) this.#prepared = undefined;
+      };
+      state.then(({ exists }) => exists || forget(), forget);
     }
-    const running = this.#ready().then(work);
-    this.#running.add(running);
-    try {
-      return await running;
-    } catch (error) {
-      throw pgVectorError(error, formatTableName(this.#name));
-    } finally {
-      this.#running.delete(running);
-    }
+    return this.#prepared.state;
   }
-
-  async #execute(statement: string, parameters: string[]): Promise<readonly unknown[]> {
-    return await this.#sql.unsafe(statement, parameters, { prepare: this.#prepare }).values();
-  }
-
-  /** Where the sink is to create its table: resolves when that is there. */
-  async #ready(): Promise<void> {
-    if (this.#dimensions === undefined) return;
-    await (this.#created ??= this.#create(this.#dimensions));
-  }
-
-  async #create(dimensions: number): Promise<void> {
-    try {
-      const [found] = await this.#execute(
-        `select t.oid::text, a.atttypmod::text, e.oid::text
-         from (select pg_catalog.to_regclass($1::text) as oid) t
-         left join pg_catalog.pg_attribute a
-           on a.attrelid = t.oid and a.attname = 'vector' and not a.attisdropped
-         left join pg_catalog.pg_extension e on e.extname = 'vector'`,
-        [this.#table],
-      ) as [table: string | null, modifier: string | null, extension: string | null][];
-      const [table, modifier, extension] = found!;
-      if (table === null) {
-        // One message, hence one transaction: the lock is let go when all of it is there.
-        await this.#sql.unsafe(
-          `select pg_catalog.pg_advisory_xact_lock(${CREATE_LOCK});
-           ${extension === null ? "create extension if not exists vector;" : ""}
-           create table if not exists ${this.#table}
-             (id text primary key, vector vector(${dimensions}) not null, payload jsonb not null)`,
-        );
-        return;
-      }
-      // The modifier of a vector's type is its dimension, −1 where it was declared without one.
-      const declared = Number(modifier ?? -1);
-      if (declared !== -1 && declared !== dimensions) {
-        throw dimensionError(
-          "pgvector",
-          `Table ${formatTableName(this.#name)}`,
-          declared,
-          dimensions,
-        );
-      }
-    } catch (error) {
-      this.#created = undefined;
-      throw error;
-    }
-  }
-}
-
-function* inParts(rows: Iterable<string>): Generator<string[]> {
-  let part: string[] = [];
-  let chars = 0;
-  for (const row of rows) {
-    if (part.length > 0 && chars + row.length > MAX_STATEMENT_CHARS) {
-      yield part;
-      part = [];
-      chars = 0;
-    }
-    part.push(row);
-    chars += row.length;
-  }
-  if (part.length > 0) yield part;
-}
-
-function idText(id: PointId): string {
-  const text = pointIdText(id, "pgvector");
-  if (!text.includes("\0")) return text;
-  throw new SinkError("A point's id holds U+0000, which Postgres cannot store in a text", {
-    kind: "sink-id",
-    sink: "pgvector",
-    hint: "Leave the zero byte out of the id",
-  });
 }
 
 function readTableName(table: string): TableName {

@@ -83,6 +83,31 @@ export interface SparseVector {
 }
 
 /**
+ * Writes a vector as pgvector's `sparsevec` reads it: the elements that are not 0 as a 32-bit float, and how many
+ * there are in all.
+ *
+ * @throws {RangeError} where `vectorFault` finds one.
+ *
+ * @example
+ * ```ts
+ * formatSparseVector([1.5, 0, 2]); // "{1:1.5,3:2}/3"
+ * ```
+ */
+export function formatSparseVector(vector: Vector): string {
+  const fault = vectorFault(vector);
+  if (fault !== null) throw new RangeError(`Not a vector: ${fault}`);
+  const pairs: string[] = [];
+  for (let index = 0; index < vector.length; index++) {
+    const element = vector[index]!;
+    // pgvector refuses a text that is too small for its float.
+    if (Math.fround(element) === 0) continue;
+    const value = vector instanceof Float32Array ? shortestFloat32(element) : element;
+    pairs.push(`${index + 1}:${value}`);
+  }
+  return `{${pairs.join(",")}}/${vector.length}`;
+}
+
+/**
  * Reads the text of pgvector's `sparsevec`, `{1:1.5,3:2}/5`.
  *
  * @throws {RangeError} where the text is anything else; the message does not repeat it.

@@ -1,0 +1,45 @@
+/** Points and ids as JSON, which the server reads as rows of the table. */
+
+import { formatSparseVector, formatVector } from "../values/vector.ts";
+import type { TableState } from "./pgvector_table.ts";
+import { type PointId, pointIdText, SinkError, type VectorPoint } from "./sink.ts";
+
+/** A statement is kept to about this many characters; more points go into further statements. */
+const MAX_STATEMENT_CHARS = 4 * 1024 * 1024;
+
+/** What writes vectors as the table's column reads them. */
+export function vectorFormat({ columns }: TableState): (vector: VectorPoint["vector"]) => string {
+  return columns.vector?.type === "sparsevec" ? formatSparseVector : formatVector;
+}
+
+/** @throws {SinkError} `sink-id`. */
+export function formatId(id: PointId): string {
+  const text = pointIdText(id, "pgvector");
+  if (!text.includes("\0")) return text;
+  throw new SinkError("A point's id holds U+0000, which Postgres cannot store in a text", {
+    kind: "sink-id",
+    sink: "pgvector",
+    hint: "Leave the zero byte out of the id",
+  });
+}
+
+/** Rows that have an id and nothing else. @throws {SinkError} `sink-id` */
+export function formatIds(ids: readonly PointId[]): Set<string> {
+  return new Set(ids.map((id) => `{"id":${JSON.stringify(formatId(id))}}`));
+}
+
+/** Arrays of rows, each for a statement. */
+export function* inParts(rows: Iterable<string>): Generator<string> {
+  let part: string[] = [];
+  let chars = 0;
+  for (const row of rows) {
+    if (part.length > 0 && chars + row.length > MAX_STATEMENT_CHARS) {
+      yield `[${part.join(",")}]`;
+      part = [];
+      chars = 0;
+    }
+    part.push(row);
+    chars += row.length;
+  }
+  if (part.length > 0) yield `[${part.join(",")}]`;
+}
