@@ -231,6 +231,16 @@ describe("rows in Qdrant", () => {
     assertEquals((await scanAll(sink, table)).map(canonical), [canonical(statesOf(written)[0])]);
   });
 
+  test("ids that are no row's are left out, also those that Qdrant takes as they are", async () => {
+    const sink = makeSink("ids");
+    const written = row(table, "7", at("0/1"), ["a"]);
+    await sink.apply([written]);
+    const plain = ["7", "550e8400-e29b-41d4-a716-446655440000", "a"];
+    await sink.upsertMany(plain.map((id) => ({ id, vector: [1, 2, 3] })));
+    const ids = [...plain, written.points[0]!.id, written.points[0]!.id];
+    assertEquals([...(await sink.fingerprints(ids)).keys()], [written.points[0]!.id]);
+  });
+
   test("a property that is the sink's own is refused, and its value not repeated", async () => {
     const sink = makeSink("reserved");
     for (const name of [QDRANT_ROW_PROPERTY, QDRANT_ID_PROPERTY]) {
