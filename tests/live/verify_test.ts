@@ -4,21 +4,21 @@ import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { after, before, describe, test } from "node:test";
 import {
   MemorySink,
-  parseLsn,
   PgStream,
+  type PgStreamOptions,
   rowPointId,
   type RowSink,
   type RowState,
 } from "../../mod.ts";
 import { TableReader } from "../../src/backfill/table_reader.ts";
-import { Turns } from "../../src/backfill/turns.ts";
 import { ValueTypes } from "../../src/delivery/row_values.ts";
 import { silentLogger } from "../../src/logger.ts";
 import { parseTableName } from "../../src/table_name.ts";
+import type { BatchEmbedder } from "../../src/sync/batched_embedder.ts";
+import type { Embedder } from "../../src/sync/embedder.ts";
+import type { SyncOptions } from "../../src/sync/options.ts";
 import { resolveSync } from "../../src/sync/resolve_options.ts";
-import type { LiveStream } from "../../src/sync/live_stream.ts";
 import type { RowMaker } from "../../src/sync/row_maker.ts";
-import { RowSync } from "../../src/sync/row_sync.ts";
 import { Verification, type VerifyOptions, type VerifyReport } from "../../src/sync/verify.ts";
 import { Connector } from "../../src/wire/connector.ts";
 import { heapBytes } from "../support/collect_garbage.ts";
@@ -29,101 +29,57 @@ import {
   type TestPostgres,
   testPostgres,
 } from "../support/servers/test_postgres.ts";
-import { openClient, started, type StartedStream, uniqueName, until } from "../support/streams.ts";
+import { openClient, started, uniqueName, until } from "../support/streams.ts";
 
 const words = (text: string): string[] => text.split(" ");
 
-/** A stream that keeps a store in step with a table, and what verifying takes of it. */
-class Synced implements LiveStream {
-  readonly store = new MemorySink();
+/** A stream that keeps a store in step with a table. */
+interface SyncedStore {
+  store: MemorySink;
+  maker: RowMaker;
   /** Texts that were embedded. */
-  readonly texts: string[] = [];
-  readonly server: { systemId: string; timeline: number; startedAt: string };
-  readonly #db: TestPostgres;
-  readonly #table: string;
-  readonly #stream: PgStream;
-  readonly #slotName = uniqueName();
-  readonly #turns = new Turns();
-  readonly #sync: ReturnType<typeof resolveSync>;
-  #started: StartedStream | null = null;
+  texts: string[];
+  verify(options?: VerifyOptions): Promise<VerifyReport>;
+  stop(): Promise<void>;
+}
 
-  private constructor(db: TestPostgres, table: string, server: Synced["server"]) {
-    this.#db = db;
-    this.#table = table;
-    this.server = server;
-    const name = parseTableName(table);
-    this.#sync = resolveSync(name, {
-      text: (row) => row.body,
-      embed: (texts) => {
-        this.texts.push(...texts);
-        return Promise.resolve(texts.map((text) => [text.length, 1]));
-      },
-      model: "model@1",
-      chunk: words,
-      payload: ["tag", "body", "at"],
-    }, { sink: this.store, embedders: new WeakMap() });
-    const rows = new RowSync([this.#sync]);
-    const slotName = this.#slotName;
-    const options = { values: "js", backfill: "initial", readUnchanged: true } as const;
-    this.#stream = new PgStream({ dsn: db.dsn, slotName, logger: false, ...options }).watch(table);
-    this.#stream.onBatch((events, _sink, { signal }) =>
-      this.#turns.take(() =>
-        rows.handle(events, {
-          signal,
-          system: server,
-          isStored: () => false,
-          position: () => null,
-          stored: () => {},
-        })
-      )
-    );
-  }
-
-  static async start(db: TestPostgres, table: string): Promise<Synced> {
-    const [row] = await db.query<{ id: string; at: string }>(`SELECT
-      system_identifier::text AS id, pg_postmaster_start_time()::text AS at FROM pg_control_system()`);
-    // As a connection of ours prints it.
-    const reader = readerOf(db, "x", "x");
-    await reader.close();
-    const connection = await new Connector({ dsn: db.dsn, logger: silentLogger }).connect();
-    const { rows } = await connection.query("SELECT pg_catalog.pg_postmaster_start_time()");
-    await connection.close();
-    const server = { systemId: row!.id, timeline: 1, startedAt: rows[0]![0]! };
-    const synced = new Synced(db, table, server);
-    await synced.#stream.setup();
-    synced.#started = await started(synced.#stream);
-    await until("the backfill to be over", () => synced.#stream.status().backfill === null);
-    return synced;
-  }
-
-  get maker(): RowMaker {
-    return this.#sync.maker;
-  }
-
-  async verify(options: VerifyOptions = {}): Promise<VerifyReport> {
-    const source = readerOf(this.#db, this.#table, this.#slotName);
-    const { maker, store: sink } = this;
-    const retry = { attempts: 3, minDelayMs: 1, maxDelayMs: 1 };
-    return await new Verification({ maker, sink, source, live: this, retry }, options).run();
-  }
-
-  async caughtUp(lsn: bigint): Promise<void> {
-    const handled = () => this.#stream.status().handledLsn;
-    await until("the stream to have caught up", () => parseLsn(handled() ?? "0/0") >= lsn, 30_000);
-  }
-
-  rewrite(keys: readonly string[], signal: AbortSignal): Promise<void> {
-    return this.#stream.backfill(this.#table, { keys, signal });
-  }
-
-  atBarrier(call: () => Promise<void>): Promise<void> {
-    return this.#turns.take(call);
-  }
-
-  async stop(): Promise<void> {
-    await this.#started!.stop();
-    await this.#stream.teardown();
-  }
+async function startSync(
+  db: TestPostgres,
+  table: string,
+  more: PgStreamOptions = {},
+): Promise<SyncedStore> {
+  const texts: string[] = [];
+  const store = new MemorySink();
+  const options: SyncOptions = {
+    text: (row) => row.body,
+    embed: (some) => {
+      texts.push(...some);
+      return Promise.resolve(some.map((text) => [text.length, 1]));
+    },
+    model: "model@1",
+    chunk: words,
+    payload: ["tag", "body", "at"],
+  };
+  const slotName = uniqueName();
+  const stream = new PgStream({ dsn: db.dsn, slotName, logger: false, ...more }).sink(store);
+  stream.sync(table, options);
+  await stream.setup();
+  const running = await started(stream);
+  await until("the backfill to be over", () => stream.status().backfill === null);
+  const { maker } = resolveSync(parseTableName(table), options, {
+    sink: store,
+    embedders: new WeakMap<Embedder, BatchEmbedder>(),
+  });
+  return {
+    store,
+    maker,
+    texts,
+    verify: (options) => stream.verify(table, options),
+    stop: async () => {
+      await running.stop();
+      await stream.teardown();
+    },
+  };
 }
 
 function readerOf(db: TestPostgres, table: string, publicationName: string): TableReader {
@@ -159,7 +115,7 @@ for (const major of testMajors(18, 13)) {
 
     /** Writes a row into the store behind the stream's back. */
     async function corrupt(
-      { store, maker }: Synced,
+      { store, maker }: SyncedStore,
       key: string,
       { body, tag = Number(key) / 4, at }: { body: string; tag?: number; at?: string },
     ): Promise<void> {
@@ -176,7 +132,7 @@ for (const major of testMajors(18, 13)) {
 
     test("beside changes each break is found, and exactly those are mended", async () => {
       const table = await tableOf(3000);
-      const synced = await Synced.start(db, table);
+      const synced = await startSync(db, table, { concurrency: major === 18 ? 1 : 4 });
       const writer = openClient(db.dsn);
       const stop = new AbortController();
       let written = 0;
@@ -251,7 +207,7 @@ for (const major of testMajors(18, 13)) {
       skip: needsOwnServer || major !== 18,
     }, async () => {
       const table = await tableOf(20);
-      const synced = await Synced.start(db, table);
+      const synced = await startSync(db, table, { concurrency: major === 18 ? 1 : 4 });
       const clients = [
         openClient(db.dsn),
         openClient(db.dsn),
