@@ -105,13 +105,17 @@ export function showCopy(name: string, text: string): void {
 }
 
 /** The last lines. */
-export function showSummary(latencies: readonly number[], seconds: number): void {
+export function showSummary(
+  { latencies, texts }: { latencies: readonly number[]; texts: number },
+  seconds: number,
+): void {
   const sorted = latencies.toSorted((a, b) => a - b);
   const median = sorted[Math.floor(sorted.length / 2)] ?? 0;
   write();
   write(
     `${paint(["bold", "green"], "done")}  ${sorted.length} changes followed; searchable after ` +
       `${formatMs(median)} (median), ${formatMs(sorted.at(-1) ?? 0)} (max) from their commit; ` +
+      `${texts} texts embedded; ` +
       `${seconds.toFixed(1)} s in all`,
   );
   write();

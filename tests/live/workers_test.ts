@@ -264,13 +264,15 @@ async function startEmbeddings(key: string) {
     const allowed = request.headers.authorization === `Bearer ${key}`;
     response.statusCode = broken ? 503 : allowed ? 200 : 401;
     if (response.statusCode !== 200) return response.end();
-    const { input } = JSON.parse(body) as { input: string };
-    response.end(JSON.stringify({ data: [{ embedding: await embed(input) }] }));
+    const { input } = JSON.parse(body) as { input: string[] };
+    const vectors = await embed(input, { signal: AbortSignal.timeout(30_000) });
+    const data = vectors.map((embedding, index) => ({ index, embedding }));
+    response.end(JSON.stringify({ data }));
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/embeddings`,
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`,
     fail: (fails: boolean) => broken = fails,
     stop() {
       server.closeAllConnections();
