@@ -10,7 +10,13 @@
  * @module
  */
 
-import { type ChangeEvent, MemoryStateStore, PgStream, PgStreamError } from "@pgstream/pgstream";
+import {
+  type ChangeEvent,
+  MemoryStateStore,
+  PgStream,
+  PgStreamError,
+  rowPointId,
+} from "@pgstream/pgstream";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
@@ -28,9 +34,10 @@ import {
   showStep,
   showSummary,
   showTitle,
+  showVerified,
 } from "./screen.ts";
-import { openSource, openStore, type Source } from "./servers.ts";
-import { CHAPTERS, type Edit, insert, type Page, PAGES, QUESTIONS } from "./story.ts";
+import { openSource, openStore, type Source, type Store } from "./servers.ts";
+import { CHAPTERS, type Edit, insert, LOST, type Page, PAGES, QUESTIONS } from "./story.ts";
 
 const ARRIVAL_TIMEOUT_MS = 20_000;
 
@@ -102,6 +109,8 @@ class Follower {
   /** Called for each event that the store has by now. */
   follow(event: ChangeEvent<Page>): void {
     if (event.operation === "insert" && event.backfill) {
+      // A repair hands out its rows as a backfill does.
+      if (this.#found.has(event.key)) return;
       this.#found.add(event.key);
       this.#embedded.delete(event.row.content);
       // A row that was there already has been searchable for no time yet.
@@ -166,7 +175,7 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
     running.catch(() => {});
     showReady("stream", `slot and publication ${source.slotName}`);
 
-    const scene = { stream, source, follower, signal };
+    const scene = { stream, source, store, follower, signal };
     const told = tellStory(scene);
     await Promise.race([told, running.then(() => told)]);
     if (options.keep) {
@@ -185,6 +194,7 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
 interface Scene {
   stream: PgStream<Record<string, Page>>;
   source: Source;
+  store: Store;
   follower: Follower;
   signal: AbortSignal;
 }
@@ -199,6 +209,18 @@ async function tellStory(scene: Scene): Promise<void> {
     for (const edit of edits) await commitAndFollow(edit, scene);
     for (const question of QUESTIONS) await ask(question, scene);
   }
+  showStep(CHAPTERS.length + 2, "The store is compared with the table");
+  await verify(scene);
+}
+
+/** A vector is lost on purpose, is found to be, and is made again. */
+async function verify({ stream, source, store, signal }: Scene): Promise<void> {
+  const before = await stream.verify(source.table, { signal });
+  showVerified("verify", before);
+  await store.sink.delete(rowPointId(before.table, LOST, 0));
+  showVerified(`${LOST} deleted`, await stream.verify(source.table, { signal }));
+  showVerified("repair", await stream.verify(source.table, { repair: true, signal }));
+  showVerified("verify", await stream.verify(source.table, { signal }));
 }
 
 async function commitAndFollow(edit: Edit, scene: Scene): Promise<void> {
@@ -244,7 +266,7 @@ async function ask(question: string, { stream, source, signal }: Scene): Promise
 
 async function keepGoing(scene: Scene): Promise<void> {
   const { source, signal } = scene;
-  showStep(CHAPTERS.length + 2, "Now you: it follows what you change, until Ctrl+C");
+  showStep(CHAPTERS.length + 3, "Now you: it follows what you change, until Ctrl+C");
   showCopy("connect", `psql '${source.dsn}'`);
   showCopy(
     "change",

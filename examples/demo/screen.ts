@@ -1,5 +1,6 @@
 /** What the demo says, and how it looks. Colours only where a person reads. */
 
+import type { VerifyReport } from "@pgstream/pgstream";
 import process from "node:process";
 import { styleText } from "node:util";
 
@@ -92,6 +93,23 @@ export function showAnswers(
     write(index === 0 ? line : paint("dim", line));
   }
   if (answers.length === 0) write(paint("dim", "     nothing is stored"));
+}
+
+/** What a comparison of table and store found. */
+export function showVerified(
+  name: string,
+  report: Pick<VerifyReport, "rows" | "points" | "missing" | "stale" | "orphaned" | "repaired">,
+): void {
+  const { rows, points, missing, stale, orphaned, repaired } = report;
+  const differences = missing + stale + orphaned;
+  const found = differences === 0 ? paint("green", "no difference") : paint(
+    differences === repaired ? "yellow" : "red",
+    [
+      `${missing} missing, ${stale} stale, ${orphaned} orphaned`,
+      ...(repaired === 0 ? [] : [`${repaired} repaired`]),
+    ].join("; "),
+  );
+  write(`   ${name.padEnd(17)} ${rows} rows, ${points} vectors: ${found}`);
 }
 
 /** A remark. */

@@ -31,6 +31,9 @@ export const QUESTIONS: readonly string[] = [
   "Is there something to eat on the train?",
 ];
 
+/** The page whose vector is lost at the end. */
+export const LOST = "quiet";
+
 /** What is in the table before anybody watches it. */
 export const PAGES: readonly Omit<Page, "edited_by">[] = [
   {

@@ -14,7 +14,7 @@ function setUp(): { server: TestServer<Tables>; sink: MemorySink; texts: string[
     texts.push(...asked);
     return Promise.resolve(asked.map((text) => [text.length, 1]));
   };
-  const stream = new PgStream<Tables>({ concurrency: 4 }).sink(sink);
+  const stream = new PgStream<Tables>().sink(sink);
   stream.sync("documents", { ...documents(embed), model: "length@1" });
   return { server: new TestServer(stream), sink, texts };
 }
@@ -54,7 +54,8 @@ test("a text that becomes NULL, or empty, has no vector any more", async () => {
 
 test("a long text has a vector for each chunk, and those of a shorter one are not left over", async () => {
   const { server, sink, texts } = setUp();
-  await server.feed([insert("documents", { id: 1n, content: "A sentence. ".repeat(200) })]);
+  const content = Array.from({ length: 200 }, (_, n) => `Sentence ${n}. `).join("");
+  await server.feed([insert("documents", { id: 1n, content })]);
   assertEquals([sink.size, texts.length], [3, 3]);
   await server.feed([update("documents", { id: 1n, content: "bread" })]);
   assertEquals(stored(sink), [[1, "bread", 5]]);
