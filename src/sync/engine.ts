@@ -19,6 +19,7 @@ import type { SyncOptions } from "./options.ts";
 import { Positions } from "./positions.ts";
 import { publishedStores } from "./published_stores.ts";
 import { resolveSync, type TableSync } from "./resolve_options.ts";
+import { checkRowKeys } from "./row_key.ts";
 import { RowSync } from "./row_sync.ts";
 import { systemTimers } from "./timers.ts";
 import { Verification, type VerifyOptions, type VerifyReport } from "./verify.ts";
@@ -111,11 +112,12 @@ export class SyncEngine {
    * Makes the stores ready.
    *
    * @returns what is to be warned of
-   * @throws {SinkError} what is missing in a store; {PgStreamError} `model-changed`.
+   * @throws {SinkError} what is missing in a store; {PgStreamError} `model-changed`, `sync-key`.
    */
   async prepare(signal?: AbortSignal): Promise<string[]> {
-    await (this.#prepared ??= this.#prepareStores());
     const { connector, publicationName } = this.#options;
+    await checkRowKeys([...this.#syncs.values()].map(({ name }) => name), connector, signal);
+    await (this.#prepared ??= this.#prepareStores());
     return await publishedStores(this.#sinks, connector, publicationName, signal);
   }
 
