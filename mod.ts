@@ -158,3 +158,14 @@ export {
 export { isRetryable, PgStreamError, type PgStreamErrorOptions } from "./src/errors.ts";
 export type { Logger } from "./src/logger.ts";
 export { formatLsn, type Lsn, parseLsn } from "./src/lsn.ts";
+export type {
+  VerifyDifference,
+  VerifyOptions,
+  VerifyProgress,
+  VerifyReport,
+} from "./src/sync/verify.ts";
+export type { SyncOptions } from "./src/sync/options.ts";
+export type { BatchEmbedderOptions } from "./src/sync/batched_embedder.ts";
+export type { Chunker } from "./src/sync/chunk_text.ts";
+export type { Embedder } from "./src/sync/embedder.ts";
+export type { Timers } from "./src/sync/timers.ts";

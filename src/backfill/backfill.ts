@@ -1,6 +1,6 @@
 /** Hands out the rows that are there already, beside the changes: one table after the other. */
 import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
-import type { ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes } from "../delivery/row_values.ts";
 import { isRetryable } from "../errors.ts";
 import { type Lsn, parseLsn } from "../lsn.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
@@ -30,10 +30,12 @@ export interface StreamedServer {
 /** What a backfill works with. */
 export interface BackfillOptions extends RowFeedOptions {
   publicationName: string;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
-  /** True: what is not done of the watched tables is done now. */
-  initial: boolean;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
+  /** True for watched tables of which all that is not done is done now. */
+  initial: (table: TableName) => boolean;
+  /** Called when all rows of such a table were handed out, in this process or an earlier one. */
+  onFilled: (table: TableName) => void;
   progress: Progress;
   /** True where progress is to be known by the next process. */
   lasting: boolean;
@@ -71,6 +73,12 @@ export class Backfill {
     return this.#jobs.length === 0;
   }
 
+  /** True while the initial backfill of a table is under way, or is to come. */
+  isFilling(table: TableName): boolean {
+    const name = formatTableName(table);
+    return this.#jobs.some((job) => job.initial && formatTableName(job.name) === name);
+  }
+
   /** How far the table is that is read now; null where none is. */
   get status(): BackfillStatus | null {
     return this.#jobs[0]?.status(performance.now()) ?? null;
@@ -89,7 +97,7 @@ export class Backfill {
    * @throws {BackfillError} of kind `state-store` where the progress cannot be kept.
    */
   async arrived(server: StreamedServer): Promise<void> {
-    const { progress, initial, lasting, inSource } = this.#options;
+    const { progress, lasting, inSource } = this.#options;
     const { known, validUntil } = server;
     if (inSource && known.standbyStartedAt !== undefined) throw standbyKeepsNoState();
     // Whoever stood by for the slot did so while another consumer went on.
@@ -105,7 +113,7 @@ export class Backfill {
     const watched = new Set(server.tables.map(formatTableName));
     progress.invalidate(({ table }) => !watched.has(table));
     progress.server = known;
-    if (initial) this.#plan(server);
+    this.#plan(server);
     if (lasting) await this.#unlessLost(progress.save());
     this.#server = server;
     this.#changed();
@@ -161,6 +169,16 @@ export class Backfill {
     return job.finished;
   }
 
+  /** What was handed out of a table is void: all of it is handed out again, behind a truncate event. */
+  async again({ schema, table }: TableName): Promise<void> {
+    const { progress, lasting } = this.#options;
+    const name = formatTableName({ schema, table });
+    progress.invalidate((other) => other.table === name);
+    if (lasting) await progress.save();
+    if (this.#server !== null) this.#plan(this.#server);
+    this.#changed();
+  }
+
   /** Events were handled. */
   progressed(): void {
     this.#feed.progressed();
@@ -194,10 +212,12 @@ export class Backfill {
 
   /** What is not done yet. */
   #plan({ tables }: StreamedServer): void {
-    const { progress: all, handOver, connector } = this.#options;
+    const { progress: all, handOver, connector, initial, onFilled } = this.#options;
     for (const { oid, schema, table } of tables) {
       const name = { schema, table };
+      if (!initial(name)) continue;
       const progress = all.of(oid, name);
+      if (progress.done) onFilled(name);
       if (progress.done || this.#jobs.some((job) => job.progress === progress)) continue;
       handOver.follow(name);
       this.#jobs.push(new Job({ name, progress, initial: true }));
@@ -215,7 +235,7 @@ export class Backfill {
   }
 
   async #play(job: Job): Promise<void> {
-    const { connector, handOver } = this.#options;
+    const { connector, handOver, onFilled } = this.#options;
     const { progress, name, signal } = job;
     let failure: { error: unknown } | null = null;
     job.begin(performance.now());
@@ -224,6 +244,7 @@ export class Backfill {
       await this.#trying(job, (server) => this.#awaitWriters(job, server), startOver);
       while (!await this.#step(job));
       connector.logger.info(`The backfill of ${progress.table} is done: ${progress.rows} rows`);
+      if (job.initial) onFilled(name);
     } catch (error) {
       failure = { error: signal.aborted ? signal.reason : error };
     }

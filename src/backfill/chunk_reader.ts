@@ -1,15 +1,15 @@
 /** Reads rows in chunks, each in a snapshot whose place in the stream is known. */
 import { pause } from "../backoff.ts";
 import { type ReadAt, RowEvents } from "../delivery/row_events.ts";
-import type { ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes } from "../delivery/row_values.ts";
 import { readReplayedLsn } from "../replication/standby.ts";
-import { formatTableName, type TableName } from "../table_name.ts";
+import type { TableName } from "../table_name.ts";
 import { splitCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
 import { Backlog, type Block } from "../wire/backlog.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Span } from "../wire/frames.ts";
-import { BackfillError } from "./errors.ts";
+import { keyChanged, otherServer, tableGone } from "./errors.ts";
 import type { HandOver, Window } from "./hand_over.ts";
 import { look, lookSql } from "./look.ts";
 import { planValues } from "./plan_values.ts";
@@ -29,8 +29,8 @@ export interface ChunkReaderOptions {
   connector: Connector;
   publicationName: string;
   handOver: HandOver;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
   /** The rows that are read at once at most, and about what they hold in memory. */
   limits: { maxRows: number; maxBytes: number };
 }
@@ -319,12 +319,7 @@ export class ChunkReader {
   ): Promise<ReadPlan> {
     const { publicationName, limits, loadTypes } = this.#options;
     const plan = await readPlan(connection, oid, publicationName, signal);
-    if (plan === null) {
-      throw new BackfillError(`Table "${formatTableName(name)}" is gone, its rows are not read`, {
-        kind: "table-missing",
-        hint: "Take it out of watch(), or make it again, and start again.",
-      });
-    }
+    if (plan === null) throw tableGone(name);
     const values = await planValues(plan, loadTypes, connection, signal);
     this.#plan = plan;
     this.#rows = new RowEvents(
@@ -354,19 +349,4 @@ function add(chunk: Chunk, row: Span): void {
 
 function sameKey(a: ReadPlan, b: ReadPlan): boolean {
   return JSON.stringify(a.primaryKey) === JSON.stringify(b.primaryKey);
-}
-
-function keyChanged(name: TableName): BackfillError {
-  return new BackfillError(`Table "${formatTableName(name)}" has another primary key now`, {
-    kind: "key-changed",
-    retryable: true,
-  });
-}
-
-function otherServer(): BackfillError {
-  return new BackfillError("Rows are read from another server than changes, or it was restarted", {
-    kind: "other-server",
-    retryable: true,
-    hint: "Use the address of one server, not of a pooler or of a group of servers.",
-  });
 }

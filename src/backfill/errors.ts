@@ -1,5 +1,6 @@
 /** Errors of reading existing rows, and of keeping how far that got. */
 import { PgStreamError } from "../errors.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
 
 /**
  * Existing rows cannot be read, or their progress cannot be kept. Kinds of this room:
@@ -15,4 +16,26 @@ import { PgStreamError } from "../errors.ts";
 export class BackfillError extends PgStreamError {
   /** `"BackfillError"` */
   override name = "BackfillError";
+}
+
+export function tableGone(name: TableName): BackfillError {
+  return new BackfillError(`Table "${formatTableName(name)}" is gone, its rows are not read`, {
+    kind: "table-missing",
+    hint: "Take it out of watch(), or make it again, and start again.",
+  });
+}
+
+export function keyChanged(name: TableName): BackfillError {
+  return new BackfillError(`Table "${formatTableName(name)}" has another primary key now`, {
+    kind: "key-changed",
+    retryable: true,
+  });
+}
+
+export function otherServer(): BackfillError {
+  return new BackfillError("Rows are read from another server than changes, or it was restarted", {
+    kind: "other-server",
+    retryable: true,
+    hint: "Use the address of one server, not of a pooler or of a group of servers.",
+  });
 }

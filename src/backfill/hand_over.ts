@@ -77,6 +77,11 @@ export class Window {
     return this.#spoilt;
   }
 
+  /** True where rows are left out of the chunk, or all are. */
+  get isTouched(): boolean {
+    return this.#emptied || this.#touched.size > 0;
+  }
+
   /** True where the snapshot's row is as new as anything that was handed out of its key. */
   isCurrent(key: string): boolean {
     // To look a new text up is to hash it, which costs as much as to read the row.

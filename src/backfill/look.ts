@@ -1,7 +1,7 @@
 /** What the server tells of the snapshot that a transaction reads by, in one answer. */
 import type { ReadAt } from "../delivery/row_events.ts";
 import { formatLsn, type Lsn } from "../lsn.ts";
-import { lsnOf, rowsOf } from "../replication/server.ts";
+import { type CatalogRow, lsnOf, rowsOf } from "../replication/server.ts";
 import type { Connection } from "../wire/connection.ts";
 import { planSignature } from "./plan_facts.ts";
 import {
@@ -26,7 +26,7 @@ export interface Look {
   signature: string | null;
 }
 
-/** To be prepared as `look`, for one table. */
+/** A query of one row, for one table; to be prepared as `look` where it is asked for often. */
 export function lookSql(oid: number, publicationName: string, serverVersion: number): string {
   const current = serverVersion >= 130000 ? "pg_current_snapshot" : "txid_current_snapshot";
   // The position is told when the statement runs, which is after its snapshot was taken.
@@ -44,6 +44,11 @@ export function lookSql(oid: number, publicationName: string, serverVersion: num
 /** @param connection where `lookSql` is prepared, in the transaction that is to read */
 export async function look(connection: Connection, signal: AbortSignal): Promise<Look> {
   const [row] = rowsOf(await connection.query("EXECUTE look", { signal }));
+  return readLook(row);
+}
+
+/** What `lookSql` was answered. */
+export function readLook(row: CatalogRow | undefined): Look {
   const told = lsnOf(row, "lsn");
   const received = row!.received == null ? null : lsnOf(row, "received");
   const pageBytes = BigInt(row!.page_bytes!);

@@ -18,8 +18,8 @@ export interface PrepareOptions {
   slotName: string;
   publicationName: string;
   tables: readonly TableName[];
-  /** True where the tables' rows are to be read. */
-  reads: boolean;
+  /** True for tables whose rows are to be read. */
+  reads: (table: TableName) => boolean;
   /** Null: none is kept. */
   progress: Progress | null;
   /** True where progress is kept in the source database. */
@@ -45,7 +45,8 @@ export async function prepareBackfill(
       if (options.stateTable) throw standbyKeepsNoState();
     }
     const tables = await readTables(connection, options.tables, signal);
-    if (options.reads) await checkReadable(connection, tables, connector.options.user, signal);
+    const read = tables.filter(options.reads);
+    await checkReadable(connection, read, connector.options.user, signal);
     if (progress === null) return;
     if (options.stateTable) await prepareStateTable(connection, signal);
     await progress.load();

@@ -59,6 +59,8 @@ export class RowFeed {
     try {
       const chunk = await reading;
       if (!await this.#arrives(chunk.window, signal)) return false;
+      // What was handed out and is left out here would be taken back, and be nowhere.
+      if (progress.void && chunk.window.isTouched) return false;
       const saved = job.saved;
       const more = wanted.keys === undefined && !chunk.end && !handOver.wants(job.name);
       if (more) job.ahead = this.#readAhead({ ...wanted, after: chunk.last }, server, signal);

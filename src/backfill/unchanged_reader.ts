@@ -9,21 +9,18 @@ import { pause } from "../backoff.ts";
 import type { ChangeEvent } from "../change.ts";
 import { keyText } from "../delivery/event_builder.ts";
 import { DeliveryError } from "../delivery/errors.ts";
-import type { RowValues, ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes, RowValues } from "../delivery/row_values.ts";
 import type { UnchangedReader as Reader, UnreadEvent } from "../delivery/unchanged.ts";
 import { PgStreamError } from "../errors.ts";
 import { withDeadline } from "../replication/deadline.ts";
-import { onlyRow, rowsOf } from "../replication/server.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { readCopyRow } from "../values/copy_text.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
-import { PostgresError } from "../wire/postgres_error.ts";
-import { quoteLiteral } from "../wire/quote.ts";
+import { isNoValue, type OpenTable, TableOpener } from "./open_table.ts";
 import { planSignature } from "./plan_facts.ts";
 import { connectForReading, explainReadError } from "./reading.ts";
-import { planValues } from "./plan_values.ts";
-import { keyParts, keysSql, lockSql, type ReadPlan, readPlan } from "./read_plan.ts";
+import { keyParts, keysSql, type ReadPlan } from "./read_plan.ts";
 import { isVisible, type ListedSnapshot, parseSnapshot } from "./snapshot.ts";
 import { Turns } from "./turns.ts";
 
@@ -35,8 +32,6 @@ const FIRST_KEYS = 10;
 const READ_MS = 60_000;
 /** Between two looks whether a transaction is shown that was handed out. */
 const NOT_SHOWN_MS = 5;
-/** Tables that were altered while they were looked up, in a row. */
-const MOST_PLANS = 5;
 
 /** What a reader works with. */
 export interface UnchangedReaderOptions {
@@ -44,19 +39,12 @@ export interface UnchangedReaderOptions {
   publicationName: string;
   /** What the values of one read may be in bytes, roughly: they wait in memory for their handler. */
   maxBytes: number;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
-}
-
-/** How a table is read. */
-interface Planned {
-  plan: ReadPlan;
-  /** Null: values stay text. */
-  values: RowValues | null;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
 }
 
 /** A transaction that is open, on a table that stays as it is until its end. */
-interface Opened extends Planned {
+interface Opened extends OpenTable {
   /** Null: a standby's, which shows all that it has sent. */
   snapshot: ListedSnapshot | null;
 }
@@ -68,8 +56,7 @@ type TextRow = Record<string, string | null>;
 export class UnchangedReader implements Reader {
   readonly #options: UnchangedReaderOptions;
   readonly #turns = new Turns();
-  /** By table, as it was when it was read last; they are checked each time. */
-  readonly #plans = new Map<string, Planned>();
+  readonly #tables: TableOpener;
   #connection: Connection | null = null;
   /** How often it was closed. */
   #closes = 0;
@@ -78,6 +65,7 @@ export class UnchangedReader implements Reader {
   /** Connects when it is asked. */
   constructor(options: UnchangedReaderOptions) {
     this.#options = options;
+    this.#tables = new TableOpener(options);
   }
 
   get limit(): number {
@@ -160,59 +148,22 @@ export class UnchangedReader implements Reader {
     return true;
   }
 
-  /** Keeps the table as it is until the end of the transaction. @returns null where the table is not there. */
+  /** @returns null where the table is not there */
   async #begin(
     connection: Connection,
     name: TableName,
     signal: AbortSignal,
   ): Promise<Opened | null> {
-    const table = formatTableName(name);
     const { serverVersion } = connection;
+    const { publicationName } = this.#options;
     const current = serverVersion >= 130000 ? "pg_current_snapshot" : "txid_current_snapshot";
-    for (let tries = 1;; tries++) {
-      const planned = this.#plans.get(table) ?? await this.#plan(connection, name, signal);
-      if (planned === null) return null;
-      const { plan } = planned;
-      try {
-        const sql = planSignature(plan.oid, this.#options.publicationName, serverVersion);
-        const result = await connection.query(
-          `BEGIN READ ONLY; ${lockSql(plan)}; SELECT ${sql},
-            CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.${current}()::text END`,
-          { signal },
-        );
-        const [signature, snapshot] = onlyRow(result, 2);
-        if (signature === plan.signature) {
-          return { ...planned, snapshot: snapshot == null ? null : parseSnapshot(snapshot) };
-        }
-      } catch (error) {
-        if (!isGone(error) || tries === MOST_PLANS) throw error;
-      }
-      if (tries === MOST_PLANS) throw new RangeError(`${table} is altered all the time`);
-      this.#plans.delete(table);
-      await connection.query("ROLLBACK", { signal });
-    }
-  }
-
-  async #plan(
-    connection: Connection,
-    { schema, table }: TableName,
-    signal: AbortSignal,
-  ): Promise<Planned | null> {
-    const [row] = rowsOf(
-      await connection.query(
-        `SELECT c.oid FROM pg_catalog.pg_class c
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          WHERE n.nspname = ${quoteLiteral(schema)} AND c.relname = ${quoteLiteral(table)}`,
-        { signal },
-      ),
-    );
-    if (row === undefined) return null;
-    const { publicationName, loadTypes } = this.#options;
-    const plan = await readPlan(connection, Number(row.oid), publicationName, signal);
-    if (plan === null) return null;
-    const planned = { plan, values: await planValues(plan, loadTypes, connection, signal) };
-    this.#plans.set(formatTableName({ schema, table }), planned);
-    return planned;
+    const select = ({ oid }: ReadPlan) =>
+      `SELECT ${planSignature(oid, publicationName, serverVersion)} AS signature,
+        CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.${current}()::text END AS snapshot`;
+    const opened = await this.#tables.open(connection, name, select, signal);
+    if (opened === null) return null;
+    const { snapshot } = opened.answer;
+    return { ...opened, snapshot: snapshot == null ? null : parseSnapshot(snapshot) };
   }
 
   /** Rows by key, and the end of the transaction. */
@@ -277,14 +228,4 @@ function columnsOf(plan: ReadPlan, unread: readonly UnreadEvent[]): string[] | n
   const wanted = new Set(unread.flatMap(({ event }) => event.unchanged));
   if (!plan.columns.some((column) => wanted.has(column))) return null;
   return plan.columns.filter((column) => wanted.has(column) || plan.primaryKey.includes(column));
-}
-
-/** Undefined table, or schema: it was renamed or dropped since it was looked up. */
-function isGone(error: unknown): boolean {
-  return error instanceof PostgresError && (error.code === "42P01" || error.code === "3F000");
-}
-
-/** Class 22: a text that is no value of the type. */
-function isNoValue(error: unknown): boolean {
-  return error instanceof PostgresError && error.code.startsWith("22");
 }

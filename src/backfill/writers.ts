@@ -28,6 +28,8 @@ export interface WaitForWritersOptions {
   onWaiting: (writers: readonly Writer[] | null) => void;
   /** Default: 10 000. */
   warnAfterMs?: number;
+  /** How long to wait at most. Default: until they are over. */
+  limitMs?: number;
 }
 
 // What INSERT, UPDATE and DELETE take, and all that is stronger, but for SHARE UPDATE EXCLUSIVE and
@@ -85,20 +87,23 @@ type Left = readonly Writer[] | null;
  * Waits until those that write to the table now are over; who begins meanwhile is not waited for. A standby knows
  * its primary's transactions, and not where they write: there all that have written anything are waited for.
  *
+ * @returns false where the limit came first
  * @throws `signal.reason`; {PgStreamError} as queries do.
  */
 export async function waitForWriters(
   connection: Connection,
   oid: number,
-  { signal, onWaiting, warnAfterMs = 10_000 }: WaitForWritersOptions,
-): Promise<void> {
+  { signal, onWaiting, warnAfterMs = 10_000, limitMs = Infinity }: WaitForWritersOptions,
+): Promise<boolean> {
   const onStandby = await readReplayedLsn(connection, signal) !== null;
   const look = onStandby
     ? await writersOfPrimary(connection, signal)
     : await writersOfTable(connection, oid, signal);
   let left = await look();
-  let warnAt = performance.now() + warnAfterMs;
+  const began = performance.now();
+  let warnAt = began + warnAfterMs;
   for (let pollMs = FIRST_POLL_MS; !isOver(left); pollMs = Math.min(pollMs * 2, LAST_POLL_MS)) {
+    if (performance.now() - began >= limitMs) return false;
     await pause(pollMs, signal);
     signal.throwIfAborted();
     left = await look();
@@ -107,6 +112,7 @@ export async function waitForWriters(
       onWaiting(left);
     }
   }
+  return true;
 }
 
 function isOver(left: Left): boolean {

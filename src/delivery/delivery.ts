@@ -6,6 +6,7 @@ import { DECODED_BYTES, EVENT_OVERHEAD_BYTES, type EventQueue } from "./event_qu
 import type { Frontier, TrackedTransaction } from "./frontier.ts";
 import { type BatchLimits, type HandlerContext, isThenable, type MessageCall } from "./handler.ts";
 import { type Item, Lane, type Meeting, newPlace } from "./lane.ts";
+import type { Lsn } from "../lsn.ts";
 import type { LanePlan } from "./lane_plan.ts";
 import { ReadingAhead, type UnchangedReader } from "./unchanged.ts";
 
@@ -169,6 +170,21 @@ export class Delivery implements EventQueue {
   drop(): void {
     this.#drops++;
     for (const lane of this.#lanes) lane.drop();
+  }
+
+  /**
+   * What the frontier comes to once the events that the handlers have in hand are handled. With several lanes
+   * nobody knows: what it is now.
+   */
+  frontierAfter(events: number): Lsn {
+    const { frontier } = this.#options;
+    const handled = new Map<TrackedTransaction, number>();
+    const [lane] = this.#lanes;
+    for (let at = 0; this.#lanes.length === 1 && at < events; at++) {
+      const transaction = lane!.peek(at)?.transaction;
+      if (transaction) handled.set(transaction, (handled.get(transaction) ?? 0) + 1);
+    }
+    return frontier.after(handled);
   }
 
   /** @throws {HandlerError} once the handler has failed for good, when what other lanes have in hand is finished. */

@@ -62,6 +62,17 @@ export class Frontier {
     return this.#line[this.#head]?.commitTimeMs ?? null;
   }
 
+  /** What would be confirmed once so many more events of these transactions are handled. */
+  after(handled: ReadonlyMap<TrackedTransaction, number>): Lsn {
+    let confirmed = this.#confirmed;
+    for (let at = this.#head; at < this.#line.length; at++) {
+      const { endLsn, pending } = this.#line[at]!;
+      if (endLsn === null || pending > (handled.get(this.#line[at]!) ?? 0)) break;
+      if (endLsn > confirmed) confirmed = endLsn;
+    }
+    return confirmed;
+  }
+
   /** Forgets what is unfinished and goes on at a position that has nothing to do with those before. */
   restart(position: Lsn): void {
     this.#line = [];

@@ -52,6 +52,9 @@ export class RowValues {
 /** Asks the catalogue for types; those that it does not have are left out. */
 export type LookUpTypes = (oids: readonly number[]) => Promise<readonly CatalogType[]>;
 
+/** The types by which a table's values are read; null: they stay text. */
+export type LoadTypes = (table: TableName) => Promise<ValueTypes> | null;
+
 /** The types of a run: what is known of one holds for all tables, for changes as for rows of a backfill. */
 export class ValueTypes {
   readonly #types: Types;

@@ -4,6 +4,7 @@ import { DeliveryError } from "./errors.ts";
 import type { EventTable } from "./event_builder.ts";
 import type { Handler, HandlerContext } from "./handler.ts";
 import type { Lane } from "./lane.ts";
+import type { TableName } from "../table_name.ts";
 
 /** An event some of whose columns were not sent. */
 export interface UnreadEvent {
@@ -15,6 +16,8 @@ export interface UnreadEvent {
 export interface UnchangedReader {
   /** How many events may be read at once; fewer where their values turn out to be large. */
   readonly limit: number;
+  /** True where columns of this table are read. Left out: of every table. */
+  wants?(table: TableName): boolean;
   /**
    * Puts the values into the rows of the events, and takes the columns out of `unchanged`. Those of a row that
    * is not there any more stay as they are.
@@ -40,7 +43,9 @@ export class ReadingAhead {
 
   /** An event that lacks columns is queued. */
   expect(event: ChangeEvent, table: EventTable): void {
-    this.#unread.set(event, table);
+    if (this.#reader.wants?.(table.name) === false) return;
+    fillFromOldRow(event);
+    if (event.unchanged.length > 0) this.#unread.set(event, table);
   }
 
   /** True where its columns are still to be read. */
@@ -81,6 +86,18 @@ export class ReadingAhead {
     if (wanted.size > 0) await this.#reader.read([...wanted.values()], signal);
     for (const event of wanted.keys()) this.#unread.delete(event);
   }
+}
+
+/** What an old row that is whole has, REPLICA IDENTITY FULL, need not be read. */
+function fillFromOldRow(event: ChangeEvent): void {
+  const { operation, oldRow, row } = event;
+  if (operation !== "update" || oldRow === null) return;
+  const missing = event.unchanged.filter((column) => oldRow[column] === undefined);
+  if (missing.length === event.unchanged.length) return;
+  for (const column of event.unchanged) {
+    if (oldRow[column] !== undefined) row[column] = oldRow[column];
+  }
+  event.unchanged = missing;
 }
 
 /** True for what a reader is rejected with: no handler has failed. */

@@ -22,14 +22,25 @@
 import { formatPayload } from "./payload.ts";
 import {
   connectToQdrant,
-  type QdrantDistance,
-  type QdrantPayload,
+  type QdrantIndexSchema,
   type QdrantPoint,
+  type QdrantRecord,
   type QdrantSinkClient,
-  type QdrantWrite,
 } from "./qdrant_client.ts";
-import { qdrantError, saysAlreadyExists, saysMissing } from "./qdrant_errors.ts";
+import { QdrantCollection, type QdrantCreateCollection, WRITE } from "./qdrant_collection.ts";
+import { GUARD_INDEXES, isRow, notLater, ROW_INDEXES, searchFilter } from "./qdrant_filters.ts";
 import { qdrantId } from "./qdrant_ids.ts";
+import { inParts, maxPointBytes, type Sized } from "./qdrant_parts.ts";
+import {
+  checkReserved,
+  QDRANT_ID_PROPERTY,
+  QDRANT_ROW_PROPERTY,
+  readPoint,
+  readRow,
+  rowState,
+} from "./qdrant_payload.ts";
+import { readPoints, writeRows } from "./qdrant_rows.ts";
+import type { RowPage, RowState, RowWrite, SearchOptions, SourcePosition } from "./rows.ts";
 import {
   checkVector,
   type PointId,
@@ -40,7 +51,22 @@ import {
   type VectorPoint,
 } from "./sink.ts";
 
-export type { QdrantDistance, QdrantPayload, QdrantPoint, QdrantSinkClient, QdrantWrite };
+export { QDRANT_ID_PROPERTY, QDRANT_ROW_PROPERTY };
+export type { QdrantCreateCollection };
+export type {
+  QdrantCondition,
+  QdrantDistance,
+  QdrantFilter,
+  QdrantIndexSchema,
+  QdrantIndexType,
+  QdrantOperation,
+  QdrantPayload,
+  QdrantPoint,
+  QdrantRecord,
+  QdrantSinkClient,
+  QdrantVectorParams,
+  QdrantWrite,
+} from "./qdrant_client.ts";
 
 /** Where the vectors are. Exactly one of `url` and `client` is to be given. */
 export interface QdrantSinkOptions {
@@ -51,35 +77,31 @@ export interface QdrantSinkOptions {
   url?: string;
   /** A client of your own; make it with `checkCompatibility: false` to spare a request. */
   client?: QdrantSinkClient;
-  /** Default `"pgstream"`. Its vectors have no name. */
+  /** Default `"pgstream"`. */
   collectionName?: string;
+  /**
+   * Which of the collection's named vectors is written and searched. A write replaces the whole point: it has no
+   * other vector then. Default: the one vector that has no name.
+   */
+  vectorName?: string;
   /** Sent with each request to `url`. */
   apiKey?: string;
   /** How long a request may take. Milliseconds, default 30,000. For `url` only. */
   timeoutMs?: number;
   /** Makes the collection at the first use, where it is missing. One that is there must be the same. */
-  createCollection?: { size: number; distance: QdrantDistance };
+  createCollection?: QdrantCreateCollection;
+  /**
+   * Indexes of the payload that `prepareRows()` makes beside the sink's own, where they are missing, by path:
+   * `{ author_id: "integer", "address.city": "keyword" }`. What searches filter by is fast with them, and in a
+   * collection in strict mode possible. Default: none.
+   */
+  payloadIndexes?: Record<string, QdrantIndexSchema>;
 }
 
-/**
- * The property of a payload that holds an id which Qdrant cannot take as it is. It is there only for
- * such ids; a property of yours with this name gives way to it.
- */
-export const QDRANT_ID_PROPERTY = "pgstream_id";
-
-// Qdrant takes 32 MB a request. A number is at most 24 characters and a comma; what else there is of a
-// point, its field names and a UUID, is in the half that is left free.
-const MAX_REQUEST_BYTES = 16 * 1024 * 1024;
-const MAX_NUMBER_BYTES = 25;
 const MAX_IDS = 10_000;
 
-/** Only what is durable and visible may be confirmed to Postgres, and in the order of its commits. */
-const WRITE = { wait: true, ordering: "strong" } as const;
-
-/** A point and how long it can be as JSON. */
-interface SizedPoint {
+interface SizedPoint extends Sized {
   point: QdrantPoint;
-  maxBytes: number;
 }
 
 /**
@@ -87,13 +109,20 @@ interface SizedPoint {
  *
  * Qdrant's ids are unsigned integers and UUIDs. A UUID stays as it is, in lower case, and so does a
  * whole number up to 2^53 − 1 (`"7"`, `7` and `7n` are one id). Any other id becomes a UUIDv5 of its
- * text, and the text is kept in the payload as `pgstream_id`.
+ * text, and the text is kept in the payload as `pgstream_id`; what is known of a row, as `pgstream`.
+ *
+ * Rows, as `sync` writes them, are guarded: Qdrant itself leaves a point as it is where the write comes from an
+ * earlier position of the same system than what is there (`update_filter`, Qdrant 1.16; a server before that
+ * passes over it, and what is written last wins). Qdrant has no transactions, and so no position of a stream is
+ * kept: what was not confirmed is written again, with the same result. What the guard cannot see:
+ *
+ * - a row that is not there any more: an older write of it brings it back, until its removal comes again;
+ * - two processes that write one row at the same moment: the one that is late may add points to a row that has
+ *   fewer by then, or find the point whose payload it changes gone. The next write of the row mends the first.
  */
 export class QdrantSink extends Sink {
-  readonly #client: QdrantSinkClient;
-  readonly #collection: string;
-  readonly #create: { size: number; distance: QdrantDistance } | undefined;
-  #created: Promise<void> | undefined;
+  readonly #collection: QdrantCollection;
+  readonly #payloadIndexes: Record<string, QdrantIndexSchema>;
   #closed = false;
 
   /** Nothing is requested yet. @throws {SinkError} `sink-options`. */
@@ -102,9 +131,13 @@ export class QdrantSink extends Sink {
     if ((options.url === undefined) === (options.client === undefined)) {
       throw optionsError("QdrantSink needs either url or client", "Pass one of them");
     }
-    this.#client = options.client ?? connect(options);
-    this.#collection = options.collectionName ?? "pgstream";
-    this.#create = options.createCollection;
+    this.#collection = new QdrantCollection({
+      client: options.client ?? connect(options),
+      name: options.collectionName ?? "pgstream",
+      vectorName: options.vectorName,
+      create: options.createCollection,
+    });
+    this.#payloadIndexes = options.payloadIndexes ?? {};
   }
 
   /** Stores one point. @throws {SinkError} */
@@ -119,7 +152,7 @@ export class QdrantSink extends Sink {
 
   /**
    * Stores many points in one request (several, one after the other, above 16 MB). Of two points with
-   * one id the last wins.
+   * one id the last wins. A row's point that is replaced is a plain one from then on.
    *
    * @throws {SinkError} before anything is sent, where a point cannot be stored.
    */
@@ -132,15 +165,16 @@ export class QdrantSink extends Sink {
       const { id, derived } = await qdrantId(text);
       const json = formatPayload(point.payload, "qdrant");
       const payload = JSON.parse(json);
+      checkReserved(payload, [QDRANT_ROW_PROPERTY]);
       if (derived) payload[QDRANT_ID_PROPERTY] = text;
       latest.set(id, {
-        point: { id, vector: Array.from(point.vector), payload },
-        // A UTF-16 unit is at most three bytes of UTF-8; an id, too, may be long.
-        maxBytes: point.vector.length * MAX_NUMBER_BYTES + (json.length + 2 * text.length) * 3,
+        point: { id, vector: this.#collection.vector(point.vector), payload },
+        maxBytes: maxPointBytes(point.vector.length, json.length + 2 * text.length),
       });
     }
     for (const part of inParts(latest.values())) {
-      await this.#write(() => this.#client.upsert(this.#collection, { ...WRITE, points: part }));
+      const points = part.map(({ point }) => point);
+      await this.#collection.write((client, name) => client.upsert(name, { ...WRITE, points }));
     }
   }
 
@@ -149,36 +183,116 @@ export class QdrantSink extends Sink {
     this.#assertOpen();
     const unique = new Set<string | number>();
     for (const id of ids) unique.add((await qdrantId(pointIdText(id, "qdrant"))).id);
-    const points = [...unique];
-    for (let start = 0; start < points.length; start += MAX_IDS) {
-      const part = points.slice(start, start + MAX_IDS);
-      await this.#write(() => this.#client.delete(this.#collection, { ...WRITE, points: part }));
+    const all = [...unique];
+    for (let start = 0; start < all.length; start += MAX_IDS) {
+      const points = all.slice(start, start + MAX_IDS);
+      await this.#collection.write((client, name) => client.delete(name, { ...WRITE, points }));
     }
   }
 
   /**
    * The nearest points, the nearest first. The score is Qdrant's: the greater the nearer for `Cosine`
-   * and `Dot`, the smaller the nearer for `Euclid` and `Manhattan`.
+   * and `Dot`, the smaller the nearer for `Euclid` and `Manhattan`. A filter by a property that is a list
+   * finds points that have the value in it.
    *
    * @throws {SinkError}
    */
   async search(
     vector: VectorPoint["vector"],
-    options: { limit?: number } = {},
+    options: SearchOptions = {},
   ): Promise<SearchHit[]> {
     this.#assertOpen();
     checkVector(vector, "qdrant");
-    const { points } = await this.#run(() =>
-      this.#client.query(this.#collection, {
+    const filter = searchFilter(options);
+    const { points } = await this.#collection.run((client, name) =>
+      client.query(name, {
         query: Array.from(vector),
+        ...this.#collection.using(),
+        ...(filter === undefined ? {} : { filter }),
         limit: options.limit ?? 10,
         with_payload: true,
       })
     );
-    return await Promise.all(points.map(async ({ id, score, payload }) => ({
-      score,
-      ...await readId(id, payload ?? {}),
-    })));
+    return await Promise.all(points.map(async ({ id, score, payload }) => {
+      const point = await readPoint(id, payload ?? {});
+      return { id: point.id, score, payload: point.payload };
+    }));
+  }
+
+  /**
+   * Makes the payload indexes by which rows are found, and those of `payloadIndexes`, where they are missing:
+   * also in a collection of your own, since without them each of these filters reads all points.
+   *
+   * @throws {SinkError} that says what is missing, and what to run, where the sink may not make one.
+   */
+  async prepareRows(): Promise<void> {
+    this.#assertOpen();
+    await this.#collection.prepareIndexes(
+      { ...this.#payloadIndexes, ...ROW_INDEXES },
+      GUARD_INDEXES,
+    );
+  }
+
+  /**
+   * Writes rows in one request (several, one after the other, above 16 MB or 1,000 points); rows of several
+   * points, and payloads whose vectors are there, cost one to read before.
+   *
+   * @throws {SinkError} before anything is sent, where a point cannot be stored; `sink-unconfirmed` where a
+   * vector that was said to be there is not.
+   */
+  async apply(rows: readonly RowWrite[]): Promise<void> {
+    this.#assertOpen();
+    await writeRows(this.#collection, rows);
+  }
+
+  /** What there is under these ids of rows; plain points are left out. In requests of 1,000. @throws {SinkError} */
+  async fingerprints(ids: readonly string[]): Promise<Map<string, RowState>> {
+    this.#assertOpen();
+    const unique = await Promise.all(
+      [...new Set(ids)].map(async (id) => (await qdrantId(id)).id),
+    );
+    const states = await rowStates(await readPoints(this.#collection, unique, true));
+    return new Map(states.map((state) => [state.id, state]));
+  }
+
+  /** Points of a table, in the order of their ids in Qdrant. @throws {SinkError} */
+  async scan(
+    table: string,
+    { after, limit }: { after: string | null; limit: number },
+  ): Promise<RowPage> {
+    this.#assertOpen();
+    const { points, next_page_offset: next } = await this.#collection.run((client, name) =>
+      client.scroll(name, {
+        filter: { must: [isRow("table", table)] },
+        limit,
+        ...(after === null ? {} : { offset: after }),
+        with_payload: true,
+        with_vector: false,
+      })
+    );
+    // Ids of rows' points are UUIDs.
+    return { points: await rowStates(points), next: next == null ? null : String(next) };
+  }
+
+  /** Removes all points of a table but those from a later position of the same system. @throws {SinkError} */
+  async deleteTable(table: string, position: SourcePosition): Promise<void> {
+    this.#assertOpen();
+    const filter = { ...notLater(position), must: [isRow("table", table)] };
+    await this.#collection.write((client, name) => client.delete(name, { ...WRITE, filter }));
+  }
+
+  /** The model of any point of the table that was made by another one. @throws {SinkError} */
+  async otherModel(table: string, model: string): Promise<string | null> {
+    this.#assertOpen();
+    const { points } = await this.#collection.run((client, name) =>
+      client.scroll(name, {
+        filter: { must: [isRow("table", table)], must_not: [isRow("model", model)] },
+        limit: 1,
+        with_payload: [QDRANT_ROW_PROPERTY],
+        with_vector: false,
+      })
+    );
+    return readRow(points[0]?.payload ?? {})?.model ?? null;
   }
 
   /** Writes under way go on; nothing is held open: idle connections close by themselves. */
@@ -195,96 +309,11 @@ export class QdrantSink extends Sink {
       hint: "Make a new QdrantSink",
     });
   }
-
-  async #write(request: () => Promise<{ status: string }>): Promise<void> {
-    const { status } = await this.#run(request);
-    if (status === "completed") return;
-    throw new SinkError(`Collection "${this.#collection}": Qdrant left a write at "${status}"`, {
-      kind: "sink-unconfirmed",
-      sink: "qdrant",
-      retryable: true,
-      hint: "The server is overloaded, or something between it and the sink drops wait=true",
-    });
-  }
-
-  async #run<T>(request: () => Promise<T>): Promise<T> {
-    try {
-      if (this.#create !== undefined) {
-        this.#created ??= this.#ensureCollection(this.#create);
-        await this.#created;
-      }
-      return await request();
-    } catch (error) {
-      throw qdrantError(error, this.#collection);
-    }
-  }
-
-  async #ensureCollection(wanted: { size: number; distance: QdrantDistance }): Promise<void> {
-    try {
-      const vectors = await this.#vectorsConfig() ?? await this.#createCollection(wanted);
-      const { size, distance } = (vectors ?? {}) as { size?: number; distance?: string };
-      if (size === wanted.size && distance === wanted.distance) return;
-      const found = size === undefined ? "named vectors" : `size ${size}, distance ${distance}`;
-      throw new SinkError(
-        `Collection "${this.#collection}" has ${found}; ` +
-          `createCollection says size ${wanted.size}, distance ${wanted.distance}`,
-        {
-          kind: "sink-collection-mismatch",
-          sink: "qdrant",
-          hint: "Take another collectionName, or delete the collection and let it be made again",
-        },
-      );
-    } catch (error) {
-      this.#created = undefined;
-      throw error;
-    }
-  }
-
-  /** What the collection's vectors are like; `null` where there is no such collection. */
-  async #vectorsConfig(): Promise<unknown> {
-    try {
-      return (await this.#client.getCollection(this.#collection)).config.params.vectors ?? {};
-    } catch (error) {
-      if (saysMissing(error)) return null;
-      throw error;
-    }
-  }
-
-  async #createCollection(vectors: { size: number; distance: QdrantDistance }): Promise<unknown> {
-    try {
-      await this.#client.createCollection(this.#collection, { vectors });
-      return vectors;
-    } catch (error) {
-      // Another process was faster; what it made may differ.
-      if (saysAlreadyExists(error)) return await this.#vectorsConfig();
-      throw error;
-    }
-  }
 }
 
-function* inParts(points: Iterable<SizedPoint>): Generator<QdrantPoint[]> {
-  let part: QdrantPoint[] = [];
-  let bytes = 0;
-  for (const { point, maxBytes } of points) {
-    if (part.length > 0 && bytes + maxBytes > MAX_REQUEST_BYTES) {
-      yield part;
-      part = [];
-      bytes = 0;
-    }
-    part.push(point);
-    bytes += maxBytes;
-  }
-  if (part.length > 0) yield part;
-}
-
-/** The id as it was given, and the payload without it. */
-async function readId(
-  id: string | number | bigint,
-  payload: Record<string, unknown>,
-): Promise<{ id: string; payload: Record<string, unknown> }> {
-  const { [QDRANT_ID_PROPERTY]: text, ...rest } = payload;
-  const isDerived = typeof text === "string" && (await qdrantId(text)).id === id;
-  return isDerived ? { id: text, payload: rest } : { id: String(id), payload };
+async function rowStates(records: readonly QdrantRecord[]): Promise<RowState[]> {
+  const points = await Promise.all(records.map(({ id, payload }) => readPoint(id, payload ?? {})));
+  return points.flatMap((point) => point.row === null ? [] : [rowState(point, point.row)]);
 }
 
 function connect({ url = "", apiKey, timeoutMs = 30_000 }: QdrantSinkOptions): QdrantSinkClient {

@@ -70,6 +70,21 @@ export function qdrantError(error: unknown, collection: string): SinkError {
       "Pass createCollection: { size, distance } to the sink, or create it in Qdrant",
     );
   }
+  const index = /Index required but not found for "([^"]*)"/.exec(said);
+  if (index !== null) {
+    return fail(
+      "sink-collection-mismatch",
+      `${store} is in strict mode and has no index of ${index[1]}`,
+      "Name it in payloadIndexes and call prepareRows(), as setup() does for what is synced",
+    );
+  }
+  if (said.includes("Not existing vector name")) {
+    return fail(
+      "sink-collection-mismatch",
+      `${store} has no vectors of the name that the sink writes to`,
+      "Pass vectorName: the name of the collection's vectors; leave it out where they have none",
+    );
+  }
   if (status === 404) {
     return fail(
       "sink-rejected",

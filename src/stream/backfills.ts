@@ -4,7 +4,7 @@ import { BackfillError } from "../backfill/errors.ts";
 import type { PostgresStateStore } from "../backfill/postgres_state_store.ts";
 import type { Progress } from "../backfill/progress.ts";
 import { MemoryStateStore } from "../backfill/state_store.ts";
-import type { TableName } from "../table_name.ts";
+import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { RunBackfill } from "./run_backfill.ts";
@@ -17,15 +17,18 @@ export class Backfills {
   readonly #inSource: boolean;
   /** True where it has to be known by the next process. */
   readonly #lasting: boolean;
+  /** Tables that are filled whatever the options say. */
+  readonly #filled: ReadonlySet<string>;
   /** What keeps it in the source database, once it is used. */
   #own: PostgresStateStore | null = null;
 
-  /** Connects to nothing yet. */
-  constructor(options: ResolvedOptions, connector: Connector) {
+  /** Connects to nothing yet. @param filled tables, by name, that are filled whatever `options.backfill` says */
+  constructor(options: ResolvedOptions, connector: Connector, filled: ReadonlySet<string>) {
     this.#options = options;
     this.#connector = connector;
-    const { stateStore, backfill, temporary } = options;
-    this.#inSource = stateStore === null && backfill === "initial" && !temporary;
+    this.#filled = filled;
+    const { stateStore, temporary } = options;
+    this.#inSource = stateStore === null && this.#fillsSome && !temporary;
     this.#lasting = stateStore !== null || this.#inSource;
   }
 
@@ -36,8 +39,7 @@ export class Backfills {
    * @throws {BackfillError} `select-privilege`, `state-store`.
    */
   async prepare(tables: readonly TableName[], signal: AbortSignal | undefined): Promise<void> {
-    const reads = this.#options.backfill === "initial";
-    if (!reads && !this.#lasting) return;
+    if (!this.#fillsSome && !this.#lasting) return;
     const { prepareBackfill } = await import("./backfill_parts.ts");
     try {
       await prepareBackfill({
@@ -45,7 +47,7 @@ export class Backfills {
         slotName: this.#options.slotName,
         publicationName: this.#options.publicationName,
         tables,
-        reads,
+        reads: (table) => this.#fills(table),
         progress: this.#lasting ? await this.#progress() : null,
         stateTable: this.#inSource,
       }, signal);
@@ -56,19 +58,21 @@ export class Backfills {
 
   /** For one run of the stream. */
   make(
-    parts: Pick<BackfillOptions, "handOver" | "intake" | "queue" | "ask" | "loadTypes">,
+    parts: Pick<
+      BackfillOptions,
+      "handOver" | "intake" | "queue" | "ask" | "loadTypes" | "onFilled"
+    >,
   ): RunBackfill {
-    const { publicationName, backfill, backfillChunk, reconnect } = this.#options;
-    const initial = backfill === "initial";
+    const { publicationName, backfillChunk, reconnect } = this.#options;
     return new RunBackfill({
-      needed: initial || this.#lasting,
+      needed: this.#fillsSome || this.#lasting,
       make: async () => {
         const { Backfill } = await import("./backfill_parts.ts");
         return new Backfill({
           ...parts,
           connector: this.#connector,
           publicationName,
-          initial,
+          initial: (table) => this.#fills(table),
           progress: await this.#progress(),
           lasting: this.#lasting,
           inSource: this.#inSource,
@@ -99,6 +103,14 @@ export class Backfills {
   /** Closes connections of its own; the next call makes new ones. A store that was passed in stays open. */
   async close(): Promise<void> {
     await this.#own?.close();
+  }
+
+  get #fillsSome(): boolean {
+    return this.#options.backfill === "initial" || this.#filled.size > 0;
+  }
+
+  #fills(table: TableName): boolean {
+    return this.#options.backfill === "initial" || this.#filled.has(formatTableName(table));
   }
 
   async #progress(): Promise<Progress> {

@@ -4,7 +4,10 @@ import type { BatchLimits } from "../delivery/handler.ts";
 import type { SchemaChange } from "../delivery/schema_changes.ts";
 import type { SetupReport } from "../replication/slot_manager.ts";
 import { parseWatched, parseWatchedName } from "../replication/tables.ts";
-import type { Sink, SinkLike } from "../sinks/sink.ts";
+import type { SearchOptions } from "../sinks/rows.ts";
+import type { SearchHit, Sink, SinkLike } from "../sinks/sink.ts";
+import type { SyncOptions } from "../sync/options.ts";
+import type { VerifyOptions, VerifyReport } from "../sync/verify.ts";
 import { formatTableName } from "../table_name.ts";
 import { attachSink } from "./attached_sink.ts";
 import { notATable, nothingTo, notRunning, notWatched } from "./errors.ts";
@@ -115,6 +118,78 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     return this;
   }
 
+  /**
+   * Keeps a store in step with a table: each row becomes a vector, or one for each chunk of its text. Texts are
+   * embedded many at a time, and none twice; the store ends up with what the table has, whatever is in between.
+   * The table is watched, its values are as `values: "js"` has them, and rows that are there already come first.
+   * What it does not do can be done by a handler beside it. With `model-changed`, see `SyncOptions.onModelChange`.
+   *
+   * @example
+   * ```ts
+   * import { MemorySink, PgStream } from "@pgstream/pgstream";
+   * import { openAiEmbedder } from "@pgstream/pgstream/sync";
+   *
+   * const stream = new PgStream().sink(new MemorySink());
+   * stream.sync("documents", {
+   *   text: (row) => `${row.title}\n\n${row.body}`,
+   *   embed: openAiEmbedder({ model: "text-embedding-3-small" }),
+   *   payload: ["title"],
+   * });
+   * ```
+   *
+   * @throws {PgStreamError} `already-running`; `table-name`. What is wrong with the options, `sync-options`, is told
+   * by `setup()` and `start()`.
+   */
+  sync<N extends keyof T & string>(table: N, options: SyncOptions<T[N]>): this {
+    const core = this.#core;
+    core.mustBeIdle("sync()");
+    const name = parseWatchedName(table);
+    const sink = options.sink === undefined ? null : attachSink(options.sink);
+    if (!core.tables.has(formatTableName(name))) this.watch(table);
+    core.sync(name, options as unknown as SyncOptions, sink);
+    return this;
+  }
+
+  /**
+   * Compares a synced table with its store: each row's points, and each point's row. Works on a stream that
+   * runs, beside whatever changes; memory is bounded. With `repair`, what is missing or stale is embedded and
+   * written anew, and what is orphaned is removed, in order with changes.
+   *
+   * @example
+   * ```ts
+   * import { PgStream } from "@pgstream/pgstream";
+   *
+   * async function check(stream: PgStream) {
+   *   const { missing, stale, orphaned } = await stream.verify("documents", { repair: true });
+   *   console.log(`${missing} missing, ${stale} stale, ${orphaned} orphaned`);
+   * }
+   * ```
+   *
+   * @throws {PgStreamError} `not-synced`; `unsupported`: the sink cannot be read; `not-running`, with `repair`;
+   * what reading the table, or the store, met; `signal.reason`.
+   */
+  async verify(table: keyof T & string, options: VerifyOptions = {}): Promise<VerifyReport> {
+    const name = formatTableName(parseWatchedName(table));
+    return await (await this.#core.synced.engine()).verify(name, options);
+  }
+
+  /**
+   * The rows of a synced table whose texts are nearest to this one, the nearest first; of a row with several
+   * chunks, its chunks. Works whether the stream runs or not.
+   *
+   * @param options.limit default 10
+   * @param options.filter only what has these properties in its payload
+   * @throws {PgStreamError} `not-synced`; `unsupported`; what the embedder, or the sink, throws.
+   */
+  async search(
+    table: keyof T & string,
+    text: string,
+    { signal, ...options }: Omit<SearchOptions, "table"> & { signal?: AbortSignal } = {},
+  ): Promise<SearchHit[]> {
+    const name = formatTableName(parseWatchedName(table));
+    return await (await this.#core.synced.engine()).search(name, text, options, signal);
+  }
+
   /** Adds a handler; several are called one after the other, in the order in which they were added. */
   onChange(handler: ChangeHandler<T>): this {
     this.#core.mustBeIdle("onChange()");
@@ -209,6 +284,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     const core = this.#core;
     await core.backfills().prepare([...core.tables.values()], signal);
     const report = await core.slotManager().setup(signal === undefined ? {} : { signal });
+    if (!core.synced.none) {
+      report.warnings.push(...await (await core.synced.engine()).prepare(signal));
+    }
     for (const warning of report.warnings) core.logger.warn(warning);
     return report;
   }

@@ -1,7 +1,8 @@
 /** Who reads unchanged columns again. Few streams do: what it takes is loaded with the first event that needs it. */
 import type { UnchangedReader as LoadedReader } from "../backfill/unchanged_reader.ts";
-import type { ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes } from "../delivery/row_values.ts";
 import type { UnchangedReader, UnreadEvent } from "../delivery/unchanged.ts";
+import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
 
 /** What is read for events that wait, in bytes, roughly: it comes on top of what they take. */
@@ -12,21 +13,25 @@ export interface ReadAgainOptions {
   connector: Connector;
   publicationName: string;
   lanes: number;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
+  /** The tables whose columns are read. */
+  wants: (table: TableName) => boolean;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
 }
 
 /** One for each run of a stream. */
 export class ReadAgain implements UnchangedReader {
+  readonly wants: (table: TableName) => boolean;
   readonly #connector: Connector;
   readonly #publicationName: string;
   readonly #maxBytes: number;
-  readonly #loadTypes: (() => Promise<ValueTypes>) | null;
+  readonly #loadTypes: LoadTypes;
   #loading: Promise<LoadedReader> | null = null;
   #loaded: LoadedReader | null = null;
 
   /** @param options.lanes that read ahead, each for itself */
-  constructor({ connector, publicationName, lanes, loadTypes }: ReadAgainOptions) {
+  constructor({ connector, publicationName, lanes, wants, loadTypes }: ReadAgainOptions) {
+    this.wants = wants;
     this.#connector = connector;
     this.#publicationName = publicationName;
     this.#maxBytes = AHEAD_BYTES / lanes;

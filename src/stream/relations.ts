@@ -1,5 +1,5 @@
 /** Which of the server's relations are watched, under which name, and by what their rows are known. */
-import type { RowValues, ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes, RowValues } from "../delivery/row_values.ts";
 import type { Relation } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { ReplicationError } from "../replication/errors.ts";
@@ -30,16 +30,16 @@ export class WatchedRelations {
   /** By OID, as the catalogue last showed them. */
   readonly #tables: Map<number, CatalogTable>;
   readonly #seen = new Set<number>();
-  readonly #loadTypes: (() => Promise<ValueTypes>) | null;
+  readonly #loadTypes: LoadTypes;
 
   /**
    * @param tables the watched ones, as the catalogue shows them at the start
-   * @param loadTypes the types of the run; null: values stay text
+   * @param loadTypes the types of the run
    */
   constructor(
     connector: Connector,
     tables: readonly CatalogTable[],
-    loadTypes: (() => Promise<ValueTypes>) | null,
+    loadTypes: LoadTypes,
   ) {
     this.#connector = connector;
     this.#loadTypes = loadTypes;
@@ -81,19 +81,19 @@ export class WatchedRelations {
     return {
       name: { schema: name.schema, table: name.table },
       primaryKey: (current && primaryKeyIn(current, relation)) ?? keyByIdentity(relation),
-      values: this.#loadTypes && await this.#values(this.#loadTypes, name, relation, xid, signal),
+      values: await this.#values(name, relation, xid, signal),
     };
   }
 
   async #values(
-    loadTypes: () => Promise<ValueTypes>,
     name: TableName,
     relation: Relation,
     xid: number,
     signal: AbortSignal,
   ): Promise<RowValues | null> {
+    const types = await this.#loadTypes(name);
+    if (types === null) return null;
     const { lookUpTypes } = await import("./type_look_up.ts");
-    const types = await loadTypes();
     const lookUp = lookUpTypes(this.#connector, xid, signal);
     return await types.rowValues(name, relation.columns, lookUp);
   }

@@ -421,6 +421,12 @@ export class StreamRun {
     // What a standby has received and not replayed yet, nobody sees there.
     if (catchUp) this.#target ??= start.replayedLsn ?? system.walLsn;
     await this.#backfill.arrived({ ...start, known: this.#known, validUntil });
+    await this.#options.onArrived({
+      system,
+      startedAt: start.startedAt,
+      confirmedLsn: start.confirmedLsn,
+      continues: gap === null && !this.#options.temporary,
+    });
   }
 
   /** The stream goes on when its standby is promoted: who connects later finds another timeline. */

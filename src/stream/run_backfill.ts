@@ -2,6 +2,7 @@
 import type { Backfill, StreamedServer } from "../backfill/backfill.ts";
 import type { BackfillStatus, JobOptions } from "../backfill/job.ts";
 import type { KnownServer } from "../backfill/progress.ts";
+import type { TableName } from "../table_name.ts";
 
 /** What a run is to have. */
 export interface RunBackfillOptions {
@@ -31,6 +32,11 @@ export class RunBackfill {
   /** True where nothing is left to do. */
   get idle(): boolean {
     return this.#backfill?.idle ?? this.#loading === null;
+  }
+
+  /** True while the initial backfill of a table is under way, or is to come. */
+  isFilling(table: TableName): boolean {
+    return this.#backfill?.isFilling(table) ?? false;
   }
 
   /** How far the table is that is read now; null where none is. */
@@ -82,6 +88,11 @@ export class RunBackfill {
   async add(options: JobOptions): Promise<void> {
     if (this.#over !== null) throw this.#over.reason;
     await (await this.#load()).add(options);
+  }
+
+  /** All rows of a table are handed out again, though they were before. */
+  async again(table: TableName): Promise<void> {
+    await (await this.#needed())?.again(table);
   }
 
   /** Events were handled. */

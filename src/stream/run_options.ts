@@ -1,12 +1,24 @@
 /** What a run of a stream works with. */
 import type { RetryLimits } from "../backoff.ts";
-import type { ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes } from "../delivery/row_values.ts";
+import type { Lsn } from "../lsn.ts";
 import type { Backend } from "../replication/liveness.ts";
 import type { WatchedTable } from "../replication/tables.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
 import type { KnownSystem } from "./position.ts";
 import type { OpenStream } from "./source.ts";
+
+/** Where a stream begins to read. */
+export interface Arrived {
+  system: { systemId: string; timeline: number };
+  /** When that was started, as it prints it. */
+  startedAt: string;
+  /** What the server holds for handled. */
+  confirmedLsn: Lsn;
+  /** False where changes were missed, or the slot begins anew. */
+  continues: boolean;
+}
 
 /** From one connection to the next. */
 export interface RunOptions {
@@ -20,8 +32,8 @@ export interface RunOptions {
   /** True where the server is asked for what `pg_logical_emit_message` wrote. */
   messages: boolean;
   failover: boolean;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
   /** What may wait for the handlers. */
   maxQueueBytes: number;
   /** Null: a lost connection ends the stream. */
@@ -41,4 +53,6 @@ export interface RunOptions {
   /** What a connection was lost by. */
   onLost: (error: unknown) => void;
   onGap: (gap: Gap) => void;
+  /** The stream has its slot, and nothing of it was read yet. What it throws ends the stream. */
+  onArrived: (arrived: Arrived) => Promise<void>;
 }

@@ -3,7 +3,7 @@ import type { Intake } from "../delivery/intake.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
 import type { Frontier } from "../delivery/frontier.ts";
 import type { HandOut } from "../delivery/hand_out.ts";
-import type { ValueTypes } from "../delivery/row_values.ts";
+import type { LoadTypes } from "../delivery/row_values.ts";
 import { formatLsn, type Lsn } from "../lsn.ts";
 import { PgOutputDecoder, type PgOutputMessage } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
@@ -21,6 +21,8 @@ import { WatchedRelations } from "./relations.ts";
 
 /** How long to wait for the Commit of a transaction whose events are all handled. */
 const COMMIT_WAIT_MS = 1000;
+/** How long to wait for stores that keep the stream's position. */
+const STORES_WAIT_MS = 5000;
 /** How long a server that shuts down is kept waiting for what is in hand. */
 const SHUTDOWN_WAIT_MS = 1000;
 /** How long to look whether a silent server is alive. */
@@ -38,6 +40,16 @@ export interface Pipeline {
   intake: Intake;
   queue: EventQueue;
   handOut: HandOut;
+  /** What keeps the stream's position with what it stores. */
+  stores: Stores;
+}
+
+/** Stores that have a say in what is confirmed. */
+export interface Stores {
+  /** So much of what is handled may be confirmed. */
+  confirmable: (frontier: Lsn) => Lsn;
+  /** They are told how far it is: nothing more will be handled. */
+  flush: () => Promise<void>;
 }
 
 /** What a session works with. */
@@ -47,8 +59,8 @@ export interface SessionOptions extends Pipeline {
   publicationName: string;
   tables: readonly WatchedTable[];
   temporary: boolean;
-  /** The types of the run; null: values stay text. */
-  loadTypes: (() => Promise<ValueTypes>) | null;
+  /** The types of the run. */
+  loadTypes: LoadTypes;
   /** True where the server is asked for what `pg_logical_emit_message` wrote. */
   messages: boolean;
   /** What may wait, decoded and not. */
@@ -163,7 +175,8 @@ export class Session {
 
   /** Tells the server how far everything is handled. */
   confirm(): void {
-    const { confirmed } = this.#options.frontier;
+    const { frontier, stores } = this.#options;
+    const confirmed = stores.confirmable(frontier.confirmed);
     if (confirmed <= this.#stream.acknowledgedLsn) return;
     // It may have been received by an earlier connection, and come again on this one only later.
     this.#stream.noteReceived(confirmed);
@@ -201,6 +214,7 @@ export class Session {
     if (this.#options.intake.waitsForCommit) {
       await new Patience(COMMIT_WAIT_MS).settled(this.#reading);
     }
+    await new Patience(STORES_WAIT_MS).settled(this.#options.stores.flush());
     this.confirm();
     await this.#stream.close();
     await this.#reading.catch(() => {});

@@ -8,8 +8,9 @@ import { Intake } from "../delivery/intake.ts";
 import { LanePlan } from "../delivery/lane_plan.ts";
 import { type SchemaChange, SchemaWatch, type TableShape } from "../delivery/schema_changes.ts";
 import { type TransactionPart, TransactionQueue } from "../delivery/transaction_queue.ts";
+import { pause } from "../backoff.ts";
 import { PgStreamError } from "../errors.ts";
-import { INVALID_LSN } from "../lsn.ts";
+import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Backend } from "../replication/liveness.ts";
 import { SlotManager } from "../replication/slot_manager.ts";
@@ -18,7 +19,7 @@ import type { Sink } from "../sinks/sink.ts";
 import { Connector } from "../wire/connector.ts";
 import { NoSink } from "./attached_sink.ts";
 import { Backfills } from "./backfills.ts";
-import { handlerRunning, nothingTo, stopped } from "./errors.ts";
+import { handlerRunning, nothingTo, notRunning, stopped } from "./errors.ts";
 import { Handlers } from "./handlers.ts";
 import { type Gap, type PgStreamOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Patience } from "./patience.ts";
@@ -26,10 +27,19 @@ import { isInUse, type KnownSystem } from "./position.ts";
 import { ReadAgain } from "./read_again.ts";
 import { StreamRun } from "./run.ts";
 import type { RunBackfill } from "./run_backfill.ts";
-import { Session } from "./session.ts";
+import { Session, type Stores } from "./session.ts";
 import type { Source } from "./source.ts";
 import { StatusBoard, tell } from "./status.ts";
+import { SYNC_BATCH, Synced } from "./synced.ts";
 import { typeLoader } from "./value_types.ts";
+import type { SyncOptions } from "../sync/options.ts";
+import type { TableName } from "../table_name.ts";
+
+/** Where nobody but the stream itself keeps its position. */
+const NO_STORES: Stores = { confirmable: (frontier) => frontier, flush: () => Promise.resolve() };
+
+/** How often to ask how far the server has sent, while somebody waits for a position. */
+const ASK_MS = 50;
 
 /** What a queue tells the stream. */
 interface QueueHooks {
@@ -51,9 +61,26 @@ export class StreamCore {
   readonly status: StatusBoard;
   readonly gapListeners: ((gap: Gap) => unknown)[] = [];
   readonly schemaListeners: ((change: SchemaChange) => unknown)[] = [];
+  /** Tables that become vectors. */
+  readonly synced = new Synced(async (tables) => {
+    const { SyncEngine } = await import("../sync/engine.ts");
+    const { slotName, publicationName } = this.#options;
+    return new SyncEngine({
+      tables,
+      sink: this.#sinks.at(-1) ?? null,
+      connector: this.#connect(),
+      slotName,
+      publicationName,
+      loadTypes: typeLoader(this.#options.parsers, () => true),
+      retry: this.#options.reconnect,
+      logger: this.logger,
+    });
+  });
   #options: ResolvedOptions;
   readonly #connection: Pick<PgStreamOptions, "dsn" | "password" | "connect">;
   readonly #sinks: Sink[] = [];
+  /** Of synced tables that have their own. */
+  readonly #tableSinks: Sink[] = [];
   /** As the listeners of schemas know them. */
   readonly #shapes = new Map<string, TableShape>();
   /** Walsenders that were opened for the slot. */
@@ -67,6 +94,10 @@ export class StreamCore {
   #running: Promise<void> | null = null;
   /** Of the run. */
   #backfill: RunBackfill | null = null;
+  /** The run, and how far it is. */
+  #following: { run: StreamRun; frontier: Frontier } | null = null;
+  /** Of the run, where it has handlers. */
+  #queue: Delivery | null = null;
   #state: Backfills | undefined;
   /** Handlers that did not finish when they were told to stop, while they have not. */
   #abandoned: Promise<unknown> | null = null;
@@ -95,6 +126,21 @@ export class StreamCore {
   addSink(sink: Sink): void {
     this.#sinks.push(sink);
     this.#sinksOpen = true;
+    this.synced.changed();
+  }
+
+  /** Makes vectors of a table. @param sink where it has its own */
+  sync(name: TableName, options: SyncOptions, sink: Sink | null): void {
+    if (sink !== null) this.#tableSinks.push(sink);
+    if (this.synced.none) {
+      this.handlers.addBatch(
+        (events, _sink, context) =>
+          this.synced.handle(events, context, () => this.#queue!.frontierAfter(events.length)),
+        SYNC_BATCH,
+      );
+    }
+    this.synced.add(name, options);
+    this.#state = undefined;
   }
 
   /** Hands out changes to the handlers, until it is told to stop or has caught up. @throws as `start()` does */
@@ -153,9 +199,12 @@ export class StreamCore {
     signal?.addEventListener("abort", abort);
     const { readUnchanged, publicationName, concurrency } = this.#options;
     const lanes = handlers ? concurrency : 1;
-    const loadTypes = typeLoader(this.#options.parsers);
-    const reader = readUnchanged
-      ? new ReadAgain({ connector, publicationName, lanes, loadTypes })
+    const { synced } = this;
+    const isSynced = (table: TableName) => handlers && synced.has(table);
+    const loadTypes = typeLoader(this.#options.parsers, isSynced);
+    const wants = (table: TableName) => readUnchanged || isSynced(table);
+    const reader = readUnchanged || handlers && !synced.none && this.#source === null
+      ? new ReadAgain({ connector, publicationName, lanes, wants, loadTypes })
       : null;
     const frontier = new Frontier(INVALID_LSN);
     const settled = (event: ChangeEvent | LogicalMessage, skipped = false) => {
@@ -180,6 +229,7 @@ export class StreamCore {
       intake,
       queue,
       ask: () => run.ask(),
+      onFilled: (table) => handlers && synced.tableFilled(table),
     });
     const run = new StreamRun(
       {
@@ -197,17 +247,33 @@ export class StreamCore {
         onReconnect: () => this.status.reconnected(),
         onLost: (error) => {
           this.status.failedBy(error);
+          synced.lost();
           // The next one may be to another server.
           void reader?.close();
         },
         onGap: (gap) => void tell(this.gapListeners, "onGap", this.logger, gap),
+        onArrived: async (arrived) => {
+          if (!handlers) return;
+          await synced.arrived({
+            ...arrived,
+            lanes,
+            frontier: () => frontier.confirmed,
+            confirm: () => run.handled(),
+            again: (table) => backfill.again(table),
+            backfill: (name, keys, signal) => backfill.add({ name, keys, signal }),
+            isFilling: (table) => backfill.isFilling(table),
+            handledTo: (lsn, signal) => this.#handledTo(lsn, signal),
+            atBarrier: (call, signal) => this.#atBarrier(call, signal),
+          });
+        },
       },
-      { frontier, queue, intake, handOut: handOver },
+      { frontier, queue, intake, handOut: handOver, stores: handlers ? synced.stores : NO_STORES },
       backfill,
     );
     const stopping = () => this.status.become("stopping");
     this.status.begin(run, frontier, backfill);
     this.#backfill = backfill;
+    this.#following = { run, frontier };
     stop.signal.addEventListener("abort", stopping);
     this.#running = run.run(stop.signal, this.#patience)
       .then(() => this.status.become("stopped"), (error) => {
@@ -223,6 +289,9 @@ export class StreamCore {
         stop.signal.removeEventListener("abort", stopping);
         this.#patience.end();
         this.status.end();
+        synced.end();
+        this.#queue = null;
+        this.#following = null;
         this.#known = run.known;
         this.#backfill = null;
         this.#abandoned = run.unfinished;
@@ -245,7 +314,7 @@ export class StreamCore {
   #delivery({ reader, ...hooks }: QueueHooks): Delivery {
     const { concurrency, key, retry, onFailure } = this.#options;
     const sink = this.#sinks.at(-1) ?? new NoSink();
-    return new Delivery({
+    return this.#queue = new Delivery({
       ...hooks,
       unchanged: reader,
       handlers: this.handlers.bind(sink),
@@ -259,6 +328,41 @@ export class StreamCore {
       random: Math.random,
       ...(this.#source === null ? {} : { pause: this.#source.pause }),
     });
+  }
+
+  /**
+   * Resolves when all is handled that was committed before this position.
+   *
+   * @throws {PgStreamError} `not-running`; the signal's reason, or that of the stream, where it ends before.
+   */
+  async #handledTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
+    const either = AbortSignal.any([signal, this.#stop.signal]);
+    for (;;) {
+      either.throwIfAborted();
+      if (this.#following === null) throw notRunning("verify()");
+      if (this.#following.frontier.confirmed >= lsn) return;
+      this.#following.run.ask();
+      await pause(ASK_MS, either);
+    }
+  }
+
+  /** Calls when all that is queued now is handled, and nothing that comes after it is begun. @throws as `#handledTo()` */
+  async #atBarrier(call: () => Promise<void>, given: AbortSignal): Promise<void> {
+    if (this.#queue === null) throw notRunning("verify()");
+    const signal = AbortSignal.any([given, this.#stop.signal]);
+    const called = Promise.withResolvers<void>();
+    const end = () => called.reject(signal.reason);
+    if (signal.aborted) end();
+    signal.addEventListener("abort", end);
+    this.#queue.barrier(async () => {
+      if (!signal.aborted) await call().then(called.resolve, called.reject);
+    });
+    this.#queue.flush();
+    try {
+      await called.promise;
+    } finally {
+      signal.removeEventListener("abort", end);
+    }
   }
 
   /** Takes the stream away from its server. @throws {PgStreamError} `already-running` */
@@ -286,7 +390,8 @@ export class StreamCore {
 
   /** What keeps track of rows that are handed out beside the changes. */
   backfills(): Backfills {
-    return this.#state ??= new Backfills(this.#options, this.#connect());
+    const filled = this.#source === null ? this.synced.filled : new Set<string>();
+    return this.#state ??= new Backfills(this.#options, this.#connect(), filled);
   }
 
   /** Publication and slot, as they are wanted now. */
@@ -313,7 +418,8 @@ export class StreamCore {
   async closeSinks(): Promise<void> {
     if (!this.#sinksOpen) return;
     this.#sinksOpen = false;
-    const results = await Promise.allSettled(this.#sinks.map(async (sink) => await sink.close?.()));
+    const sinks = new Set([...this.#sinks, ...this.#tableSinks]);
+    const results = await Promise.allSettled([...sinks].map(async (sink) => await sink.close?.()));
     const failed = results.find((result) => result.status === "rejected");
     if (failed === undefined) return;
     throw new PgStreamError("A sink could not be closed", {

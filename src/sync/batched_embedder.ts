@@ -97,8 +97,16 @@ export function batchEmbedder(embed: Embedder, options: BatchEmbedderOptions = {
     }
     return await queue.add(texts, context.signal);
   };
+  made.add(batched);
   return Object.defineProperties(batched, {
     model: { value: embed.model, enumerable: true },
     dimensions: { get: () => queue.dimensions, enumerable: true },
   }) as BatchEmbedder;
+}
+
+const made = new WeakSet<Embedder>();
+
+/** True for what `batchEmbedder` made: another queue in front of its own would only wait longer. */
+export function isBatchEmbedder(embed: Embedder): embed is BatchEmbedder {
+  return made.has(embed);
 }

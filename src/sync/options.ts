@@ -9,8 +9,9 @@ import type { Embedder } from "./embedder.ts";
 /** How the rows of a table become vectors. */
 export interface SyncOptions<R = AnyRow> {
   /**
-   * What is embedded of a row, which is whole, its values as `values: "js"` has them. Null, undefined and "":
-   * this row has no vector. It must give the same for the same row: what was embedded is known by it.
+   * What is embedded of a row, which is whole, its values as `values: "js"` has them. Null, undefined, and
+   * nothing but white space: this row has no vector. It must give the same for the same row: what was
+   * embedded is known by it.
    */
   text: (row: R) => string | null | undefined;
   /**

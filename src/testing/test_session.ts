@@ -150,8 +150,8 @@ export class TestSession implements OpenSession {
 
   /** @throws {PgStreamError} of kind `invalid-change` where a text is wanted, and would be a guess. */
   async #valuesOf(change: Change): Promise<RowValues | null> {
-    const types = await this.#options.loadTypes?.();
-    if (types === undefined) {
+    const types = await this.#options.loadTypes(change.table);
+    if (types === null) {
       if (change.unclear !== null) throw unclearText(change);
       return null;
     }

@@ -2,7 +2,8 @@
  * A consumer that tells what memory it takes: `memory_consumer.ts DSN SLOT TABLE
  * MAX_QUEUE_BYTES TRANSACTIONS EVERY SLEEP_MS`. After each transaction it prints the most that it took
  * meanwhile, and what it takes by then. A process of its own, since that of a test has had a life before.
- * The handler sleeps once in EVERY events, as a slow sink does.
+ * The handler sleeps once in EVERY events, as a slow sink does; the first time of each transaction until the
+ * queue has filled, so that one is slower than the server however slow that is.
  */
 import process from "node:process";
 import { PgStream } from "../../mod.ts";
@@ -15,6 +16,9 @@ const [maxQueueBytes, transactions, every, sleepMs] = numbers.map(Number) as [
   number,
 ];
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** A transaction that is too small to fill the queue is waited for no longer. */
+const FILLED_WITHIN_MS = 10_000;
 
 let handled = 0;
 let mostBytes = 0;
@@ -29,7 +33,10 @@ const stream = new PgStream({ dsn: dsn!, slotName: slotName!, logger: false, max
 stream.watch(table!).onChange(async () => {
   if (++handled % every !== 0) return;
   look();
-  await sleep(sleepMs);
+  const until = Date.now() + (handled === every ? FILLED_WITHIN_MS : 0);
+  do await sleep(sleepMs); while (
+    stream.status().queueBytes < maxQueueBytes * 0.6 && Date.now() < until
+  );
   // After the pause, which is when the queue has filled.
   look();
 });

@@ -38,14 +38,17 @@ const ROOMS: Record<string, Room> = {
   delivery: { imports: ["pgoutput", "values"] },
   backfill: { imports: ["replication", "wire", "values", "delivery"] },
   // The contract of a sink, for a handler is given one: never a store.
-  stream: { imports: [...BELOW_STREAM, "sinks/sink.ts", "sinks/rows.ts"] },
+  stream: { imports: [...BELOW_STREAM, "sinks/sink.ts", "sinks/rows.ts", "sync"] },
   sinks: {
     imports: ["values"],
     packages: { "postgres": "sinks/pgvector", "@qdrant/js-client-rest": "sinks/qdrant" },
   },
-  // The contract of a sink, and how payloads are written: never a store.
+  // The contract of a sink, how payloads are written and positions compared: never a store.
   sync: {
-    imports: [...BELOW_STREAM, "stream", "sinks/sink.ts", "sinks/rows.ts", "sinks/payload.ts"],
+    imports: [
+      ...BELOW_STREAM,
+      ...["sinks/sink.ts", "sinks/rows.ts", "sinks/payload.ts", "sinks/positions.ts"],
+    ],
   },
   testing: { imports: [...BELOW_STREAM, "stream"] },
   cli: { imports: [...BELOW_STREAM, "stream", "sinks", "sync"] },
@@ -62,6 +65,8 @@ interface Import {
   target: string;
   local: boolean;
   dynamic: boolean;
+  /** Types are gone when the code runs. */
+  types: boolean;
 }
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -81,8 +86,11 @@ function readImports(path: string): Import[] {
     .replaceAll(/\/\*[^]*?\*\//g, "")
     .replaceAll(/^\s*\/\/.*$/gm, "");
   const imports: Import[] = [];
-  const statement = /^(?:(?:import|export)\s+[\w\s{},*$]*?\bfrom|import)\s*["']([^"'\n]+)["']/gm;
-  for (const [, written] of code.matchAll(statement)) imports.push(resolve(path, written!, false));
+  const statement =
+    /^(?:(?:import|export)\s+(type\b)?[\w\s{},*$]*?\bfrom|import)\s*["']([^"'\n]+)["']/gm;
+  for (const [, type, written] of code.matchAll(statement)) {
+    imports.push({ ...resolve(path, written!, false), types: type !== undefined });
+  }
   for (const [, written] of code.matchAll(/\bimport\(\s*["']([^"'\n]+)["']/g)) {
     imports.push(resolve(path, written!, true));
   }
@@ -90,9 +98,9 @@ function readImports(path: string): Import[] {
 }
 
 function resolve(importer: string, written: string, dynamic: boolean): Import {
-  if (!written.startsWith(".")) return { target: written, local: false, dynamic };
+  if (!written.startsWith(".")) return { target: written, local: false, dynamic, types: false };
   const target = toPath(relative(src, join(dirname(importer), written)));
-  return { target, local: true, dynamic };
+  return { target, local: true, dynamic, types: false };
 }
 
 function roomOf(file: string): string | null {
@@ -117,7 +125,7 @@ function mayImport(file: string, { target, local, dynamic }: Import): boolean {
 /** All that is loaded with these imports: what a static import reaches. */
 function reach(imports: Import[], seen: Map<string, Import> = new Map()): Map<string, Import> {
   for (const found of imports) {
-    if (found.dynamic || seen.has(found.target)) continue;
+    if (found.dynamic || found.types || seen.has(found.target)) continue;
     seen.set(found.target, found);
     if (found.local) reach(files.get(found.target) ?? [], seen);
   }

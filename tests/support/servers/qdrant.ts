@@ -6,17 +6,9 @@
 
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import {
-  beyond,
-  type Json,
-  type JsonObject,
-  QdrantCollection,
-  type QdrantPoint,
-  QdrantRefusal,
-  readPayload,
-  readPointId,
-} from "./qdrant_collection.ts";
 import { loadQdrantOpenApi } from "./qdrant_openapi.ts";
+import { type Json, type JsonObject, QdrantRefusal, readPointId } from "./qdrant_point.ts";
+import { type QdrantRequest, QdrantStore } from "./qdrant_store.ts";
 
 export interface QdrantServerOptions {
   /** Refuse requests without it. */
@@ -25,6 +17,8 @@ export interface QdrantServerOptions {
   prefix?: string;
   /** When a write that was not waited for is applied. Default 100. */
   applyDelayMs?: number;
+  /** Be a server of before 1.16, which knows no `update_filter` and passes over it. Default false. */
+  ignoresUpdateFilter?: boolean;
 }
 
 /** What happens to one request instead of, or after, what it asks for. */
@@ -45,25 +39,20 @@ export interface QdrantFailure {
 export interface QdrantServer extends AsyncDisposable {
   url: string;
   /** Every request so far, refused ones too. */
-  requests: { method: string; path: string; query: string }[];
+  requests: { method: string; path: string; query: string; bytes: number }[];
   /** Queues a failure: each request takes one. */
   fail(next: QdrantFailure): void;
   close(): Promise<void>;
 }
 
-interface Request {
-  method: string;
-  path: string;
-  query: URLSearchParams;
-  body: JsonObject;
-}
-
 const MAX_BODY_BYTES = 33_554_432;
-const WRITES = /^(PUT|POST) \/points(\/delete|\/payload(\/delete|\/clear)?)?$/;
 
 export async function startQdrant(options: QdrantServerOptions = {}): Promise<QdrantServer> {
   const openApi = loadQdrantOpenApi();
-  const store = new Store(options.applyDelayMs ?? 100);
+  const store = new QdrantStore({
+    applyDelayMs: options.applyDelayMs ?? 100,
+    ignoresUpdateFilter: options.ignoresUpdateFilter ?? false,
+  });
   const failures: QdrantFailure[] = [];
   const requests: QdrantServer["requests"] = [];
   const sockets = new Set<Socket>();
@@ -72,12 +61,17 @@ export async function startQdrant(options: QdrantServerOptions = {}): Promise<Qd
     const text = await readText(incoming);
     const url = new URL(incoming.url!, "http://localhost");
     const prefix = options.prefix ?? "";
-    requests.push({ method: incoming.method!, path: url.pathname, query: url.search });
+    requests.push({
+      method: incoming.method!,
+      path: url.pathname,
+      query: url.search,
+      bytes: Number(incoming.headers["content-length"] ?? 0),
+    });
     const failure = failures.shift();
     const answer = failure !== undefined && !failure.afterWrite ? null : respond(() => {
       authorize(incoming, options.apiKey);
       if (!url.pathname.startsWith(prefix)) throw new QdrantRefusal(404, "");
-      const request: Request = {
+      const request: QdrantRequest = {
         method: incoming.method!,
         path: url.pathname.slice(prefix.length),
         query: url.searchParams,
@@ -138,165 +132,6 @@ export async function startQdrant(options: QdrantServerOptions = {}): Promise<Qd
   };
 }
 
-/** The collections, and the writes that nobody waited for. */
-class Store {
-  readonly #collections = new Map<string, QdrantCollection>();
-  readonly #applyDelayMs: number;
-  #pending: (() => void)[] = [];
-  #operation = 0;
-
-  constructor(applyDelayMs: number) {
-    this.#applyDelayMs = applyDelayMs;
-  }
-
-  flush(): void {
-    const pending = this.#pending;
-    this.#pending = [];
-    for (const apply of pending) apply();
-  }
-
-  handle(request: Request): Json {
-    if (request.path === "/") {
-      return { title: "qdrant - vector search engine", version: "1.19.0" };
-    }
-    if (request.path === "/collections") {
-      return { collections: [...this.#collections.keys()].map((name) => ({ name })) };
-    }
-    const match = /^\/collections\/([^/]+)(\/.*)?$/.exec(request.path);
-    if (match === null) beyond(`endpoint ${request.method} ${request.path}`);
-    const name = decodeURIComponent(match[1]!);
-    const route = `${request.method} ${match[2] ?? ""}`;
-    if (WRITES.test(route) && !(route === "POST /points")) return this.#write(request, route, name);
-    switch (route) {
-      case "PUT ":
-        if (this.#collections.has(name)) {
-          throw new QdrantRefusal(409, `Wrong input: Collection \`${name}\` already exists!`);
-        }
-        this.#collections.set(name, new QdrantCollection(request.body.vectors));
-        return true;
-      case "DELETE ":
-        return this.#collections.delete(name);
-      case "GET /exists":
-        return { exists: this.#collections.has(name) };
-      case "GET ":
-        return describe(this.#collection(name));
-    }
-    return read(this.#collection(name), route, request.body);
-  }
-
-  #collection(name: string): QdrantCollection {
-    const collection = this.#collections.get(name);
-    if (collection !== undefined) return collection;
-    throw new QdrantRefusal(404, `Not found: Collection \`${name}\` doesn't exist!`);
-  }
-
-  #write(request: Request, route: string, name: string): Json {
-    const collection = this.#collection(name);
-    const operation_id = this.#operation++;
-    const apply = () => write(collection, route, request.body);
-    if (request.query.get("wait") === "true") {
-      this.flush();
-      apply();
-      return { operation_id, status: "completed" };
-    }
-    // What Qdrant finds wrong later is only in its log.
-    this.#pending.push(() => respond(() => (apply(), null)));
-    const timer = setTimeout(() => this.flush(), this.#applyDelayMs);
-    if (typeof timer === "object") timer.unref();
-    return { operation_id, status: "acknowledged" };
-  }
-}
-
-function write(collection: QdrantCollection, route: string, body: JsonObject): void {
-  switch (route) {
-    case "PUT /points":
-      return collection.upsert(pointsOf(body), body.update_filter);
-    case "POST /points/delete":
-      return collection.delete(body);
-  }
-  for (const point of collection.select(body)) {
-    if (route === "POST /points/payload") Object.assign(point.payload, readPayload(body.payload));
-    else if (route === "PUT /points/payload") point.payload = readPayload(body.payload);
-    else if (route === "POST /points/payload/clear") point.payload = {};
-    else for (const key of body.keys as string[]) delete point.payload[key];
-  }
-}
-
-/** A list of points, or the columns of a batch. */
-function pointsOf(body: JsonObject): JsonObject[] {
-  if (Array.isArray(body.points)) return body.points as JsonObject[];
-  const { ids, vectors, payloads } = (body.batch ?? {}) as { [column: string]: Json[] };
-  if (!Array.isArray(ids) || !Array.isArray(vectors) || ids.length !== vectors.length) {
-    throw new QdrantRefusal(
-      400,
-      "Format error in JSON body: data did not match any variant of untagged enum PointInsertOperations",
-    );
-  }
-  return ids.map((id, index) => ({
-    id,
-    vector: vectors[index]!,
-    payload: payloads?.[index] ?? null,
-  }));
-}
-
-function read(collection: QdrantCollection, route: string, body: JsonObject): Json {
-  const limit = Number(body.limit ?? 10);
-  // Unlike the other reads, a query shows payloads only where it is asked to.
-  const withPayload = body.with_payload ?? !route.endsWith("/query");
-  const show = (point: QdrantPoint) => ({
-    id: point.id,
-    ...(withPayload === true ? { payload: point.payload } : {}),
-    ...(body.with_vector === true ? { vector: [...point.vector] } : {}),
-  });
-  if (Array.isArray(body.with_payload) || Array.isArray(body.with_vector)) beyond("selectors");
-  switch (route) {
-    case "POST /points":
-      return collection.select({ points: body.ids ?? null }).map(show);
-    case "POST /points/count":
-      return { count: collection.filter(body.filter).length };
-    case "POST /points/scroll": {
-      const all = collection.filter(body.filter);
-      const from = body.offset == null ? 0 : all.findIndex(({ id }) => id === body.offset);
-      const next = all[from + limit];
-      return {
-        points: all.slice(from, from + limit).map(show),
-        next_page_offset: next?.id ?? null,
-      };
-    }
-    case "POST /points/query": {
-      const query = (body.query as JsonObject | undefined)?.nearest ?? body.query;
-      const threshold = body.score_threshold as number | undefined;
-      const found = collection.query(query, body.filter)
-        .filter(({ score }) => threshold === undefined || score >= threshold)
-        .slice(Number(body.offset ?? 0), Number(body.offset ?? 0) + limit);
-      return { points: found.map(({ point, score }) => ({ version: 0, score, ...show(point) })) };
-    }
-  }
-  const id = /^GET \/points\/([^/]+)$/.exec(route)?.[1];
-  if (id === undefined) beyond(`endpoint ${route}`);
-  const point = collection.get(readPointId(/^\d+$/.test(id) ? Number(id) : id));
-  if (point !== undefined) {
-    return { id: point.id, payload: point.payload, vector: [...point.vector] };
-  }
-  throw new QdrantRefusal(404, `Not found: Point with id ${id} does not exists!`);
-}
-
-function describe({ config, size }: QdrantCollection): Json {
-  return {
-    status: "green",
-    optimizer_status: "ok",
-    indexed_vectors_count: 0,
-    points_count: size,
-    segments_count: 1,
-    config: {
-      params: { vectors: config, shard_number: 1, replication_factor: 1, on_disk_payload: true },
-      hnsw_config: { m: 16, ef_construct: 100, full_scan_threshold: 10_000 },
-      optimizer_config: { default_segment_number: 0, flush_interval_sec: 5 },
-    },
-    payload_schema: {},
-  };
-}
-
 function respond(handle: () => Json): { status: number; body: unknown } {
   try {
     return { status: 200, body: { result: handle(), status: "ok", time: 0.0001 } };
@@ -320,8 +155,15 @@ function authorize({ headers }: IncomingMessage, apiKey: string | undefined): vo
   if (given !== apiKey) throw new QdrantRefusal(401, "Invalid API key or JWT");
 }
 
-function checkIds({ path, body }: Request): void {
+function checkIds({ path, body }: Pick<QdrantRequest, "path" | "body">): void {
   if (!path.includes("/points")) return;
+  if (Array.isArray(body.operations)) {
+    for (const operation of body.operations) {
+      for (const part of Object.values(operation as JsonObject)) {
+        checkIds({ path, body: part as JsonObject });
+      }
+    }
+  }
   if (Array.isArray(body.ids)) body.ids.forEach(readPointId);
   if (!Array.isArray(body.points)) return;
   for (const point of body.points) {

@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { Ajv, type ValidateFunction } from "ajv";
-import { QdrantRefusal } from "./qdrant_collection.ts";
+import { QdrantRefusal } from "./qdrant_point.ts";
 
 interface Operation {
   parameters?: { name: string; in: string; schema: Schema }[];

@@ -128,6 +128,28 @@ describe("a keepalive", () => {
   });
 });
 
+describe("what will be confirmed once events are handled that are in hand", () => {
+  test("is the end of the last transaction that is whole then, with nothing unfinished before it", () => {
+    const frontier = new Frontier(0n);
+    const [a, b] = [receive(frontier, 100n, 1), receive(frontier, 200n, 2)];
+    const open = frontier.begin();
+    frontier.expect(open);
+    assertEquals(frontier.after(new Map()), 0n);
+    assertEquals(frontier.after(new Map([[a, 1]])), 100n);
+    assertEquals(frontier.after(new Map([[a, 1], [b, 1]])), 100n);
+    assertEquals(frontier.after(new Map([[a, 1], [b, 2]])), 200n);
+    assertEquals(frontier.after(new Map([[b, 2]])), 0n);
+    // Its Commit was not read yet.
+    assertEquals(frontier.after(new Map([[a, 1], [b, 2], [open, 1]])), 200n);
+    frontier.commit(open, 300n);
+    assertEquals(frontier.after(new Map([[a, 1], [b, 2], [open, 1]])), 300n);
+    assertEquals(frontier.confirmed, 0n);
+    // Nor what holds it back beside its events.
+    frontier.expect(a);
+    assertEquals(frontier.after(new Map([[a, 1], [b, 2], [open, 1]])), 0n);
+  });
+});
+
 test("events may be handled several at once", () => {
   const frontier = new Frontier(0n);
   const transaction = receive(frontier, 10n, 5);

@@ -97,6 +97,25 @@ describe("columns that were not sent", () => {
     assertEquals(bodies.reads, ["1 2 3"]);
   });
 
+  test("are taken from the old row where all of it was sent, as REPLICA IDENTITY FULL does", async () => {
+    const bodies = new Bodies();
+    const full = updateOf("1", null, {
+      row: { id: "1" },
+      oldRow: { id: "1", body: "the old body" },
+      unchanged: ["body"],
+    });
+    const part = updateOf("2", "1", { row: { id: "2" }, oldRow: { id: "1" }, unchanged: ["body"] });
+    assertEquals(await handled(bodies, [full, part]), ["the old body", "body 2"]);
+    assertEquals(full.unchanged, []);
+    assertEquals(bodies.reads, ["2"]);
+  });
+
+  test("are not read of tables that need not be whole", async () => {
+    const bodies = Object.assign(new Bodies(), { wants: () => false });
+    assertEquals(await handled(bodies, [large("1")]), ["-body"]);
+    assertEquals(bodies.reads, []);
+  });
+
   test("are asked for by nobody where all were sent", async () => {
     const bodies = new Bodies();
     await handled(bodies, [insertOf("1"), updateOf("2")], { lanes: new LanePlan(3) });

@@ -1,0 +1,167 @@
+/** Brings what events did to rows of synced tables into their stores. */
+
+import type { ChangeEvent } from "../change.ts";
+import { PgStreamError } from "../errors.ts";
+import type { RowState, RowWrite, SourcePosition } from "../sinks/rows.ts";
+import type { SinkLike } from "../sinks/sink.ts";
+import { formatTableName } from "../table_name.ts";
+import type { BatchEmbedder } from "./batched_embedder.ts";
+import type { SyncContext } from "./context.ts";
+import { settled } from "./failures.ts";
+import { writePoints } from "./plain_points.ts";
+import type { TableSync } from "./resolve_options.ts";
+import { rowChanges, type TableChanges } from "./row_changes.ts";
+import type { WantedPoint } from "./row_maker.ts";
+import { idsOf, isTaken, type MadeRow, planRow, type RowPlan, rowWrite } from "./row_plan.ts";
+import { KeptVectors, TextVectors } from "./text_vectors.ts";
+
+/** The texts of one call. */
+type Texts = ReadonlyMap<BatchEmbedder, TextVectors>;
+
+/** What the events of one call did to a table. */
+interface SyncedChanges extends TableChanges {
+  readonly sync: TableSync;
+}
+
+/**
+ * The tables of a stream. Calls with events of one key have to come one after the other; others may overlap.
+ */
+export class RowSync {
+  /** By sink, then by table. */
+  readonly #sinks = new Map<SinkLike, Map<string, TableSync>>();
+  readonly #kept = new Map<BatchEmbedder, KeptVectors>();
+
+  /** @param syncs one for each table and sink, at most */
+  constructor(syncs: readonly TableSync[]) {
+    for (const sync of syncs) {
+      const tables = this.#sinks.get(sync.sink) ?? new Map<string, TableSync>();
+      this.#sinks.set(sync.sink, tables.set(sync.table, sync));
+      if (!this.#kept.has(sync.embed)) this.#kept.set(sync.embed, new KeptVectors());
+    }
+  }
+
+  /**
+   * Brings all sinks to where these events leave the rows. What is there already is neither embedded nor
+   * written again, so that the same events may come any number of times. Those of other tables are left out.
+   *
+   * @param events in order
+   * @throws {PgStreamError} `sync-text`, `sync-chunk`, `sync-payload`, `sync-key`, `unsupported`;
+   * {EmbedError}; what a sink throws; the signal's reason. Nothing is under way any more then, and what was
+   * embedded is not embedded again where the events come again, all or some of them.
+   */
+  async handle(events: readonly ChangeEvent[], context: SyncContext): Promise<void> {
+    const texts = new Map<BatchEmbedder, TextVectors>();
+    for (const [embed, kept] of this.#kept) {
+      texts.set(embed, new TextVectors(embed, kept, context.signal));
+    }
+    let failed = true;
+    try {
+      const all = [...this.#sinks].map(([sink, tables]) =>
+        this.#handle(sink, tables, events, texts, context)
+      );
+      await settled(all);
+      failed = false;
+    } finally {
+      for (const vectors of texts.values()) vectors.end(failed);
+    }
+  }
+
+  async #handle(
+    sink: SinkLike,
+    tables: ReadonlyMap<string, TableSync>,
+    events: readonly ChangeEvent[],
+    texts: Texts,
+    context: SyncContext,
+  ): Promise<void> {
+    const missing = events.filter((event) =>
+      tables.has(formatTableName(event)) && !context.isStored(sink, event)
+    );
+    const changes: SyncedChanges[] = [];
+    for (const [table, change] of rowChanges(missing)) {
+      changes.push({ sync: tables.get(table)!, ...change });
+    }
+    const made = await makeRows(changes, context);
+    for (const { sync, truncated } of changes) {
+      if (truncated === null) continue;
+      if (sink.deleteTable === undefined) throw truncateUnsupported(sync.table);
+      await sink.deleteTable(sync.table, positionOf(context, truncated));
+    }
+    const states = await readStates(sink, made);
+    const plans: RowPlan[] = [];
+    for (const row of made) {
+      if (row.change.left !== null && await isTaken(row, states)) continue;
+      const plan = planRow(row, states);
+      if (plan !== null) plans.push(plan);
+    }
+    await this.#write(sink, await addVectors(plans, texts), context);
+  }
+
+  async #write(
+    sink: SinkLike,
+    rows: readonly RowWrite[],
+    context: SyncContext,
+  ): Promise<void> {
+    if (sink.apply === undefined) return await writePoints(sink, rows);
+    // How far the stream is where it has nothing for this store, the store is told in time.
+    if (rows.length === 0) return;
+    const position = context.position(sink);
+    await sink.apply(rows, position);
+    if (position !== null) context.stored(sink, position);
+  }
+}
+
+function positionOf(
+  { system: { systemId, timeline } }: SyncContext,
+  { lsn, ordinal }: { lsn: string; ordinal: number },
+): SourcePosition {
+  return { systemId, timeline, lsn, ordinal };
+}
+
+/** All of them, before anything is deleted, embedded or written. */
+async function makeRows(
+  changes: readonly SyncedChanges[],
+  context: SyncContext,
+): Promise<MadeRow[]> {
+  return await Promise.all(
+    changes.flatMap(({ sync, rows }) =>
+      [...rows.values()].map(async (change): Promise<MadeRow> => {
+        const { key, row } = change;
+        const wanted = row === null ? { points: [], payload: {} } : await sync.maker.make(key, row);
+        return { sync, change, position: positionOf(context, change), wanted };
+      })
+    ),
+  );
+}
+
+/** What the sink has of the rows; null where it does not tell. */
+async function readStates(
+  sink: SinkLike,
+  made: readonly MadeRow[],
+): Promise<ReadonlyMap<string, RowState> | null> {
+  if (sink.apply === undefined || sink.fingerprints === undefined) return null;
+  const ids = made.flatMap(idsOf);
+  return ids.length === 0 ? new Map() : await sink.fingerprints(ids);
+}
+
+/** The rows with vectors of what the store lacks, embedded together, whatever tables they are of. */
+async function addVectors(plans: readonly RowPlan[], texts: Texts): Promise<RowWrite[]> {
+  const missing = new Map<BatchEmbedder, WantedPoint[]>();
+  for (const { made, kept } of plans) {
+    const { embed } = made.sync;
+    const points = missing.get(embed) ?? [];
+    points.push(...made.wanted.points.filter((_, chunk) => !kept[chunk]));
+    missing.set(embed, points);
+  }
+  await settled([...missing].map(([embed, points]) => texts.get(embed)!.embed(points)));
+  return plans.map((plan) => rowWrite(plan, texts.get(plan.made.sync.embed)!));
+}
+
+function truncateUnsupported(table: string): PgStreamError {
+  return new PgStreamError(
+    `Table ${table} was truncated, and its sink cannot remove the points of a table`,
+    {
+      kind: "unsupported",
+      hint: "Add the method deleteTable(table, position) to it, or publish no TRUNCATE",
+    },
+  );
+}
