@@ -158,6 +158,12 @@ export {
 export { isRetryable, PgStreamError, type PgStreamErrorOptions } from "./src/errors.ts";
 export type { Logger } from "./src/logger.ts";
 export { formatLsn, type Lsn, parseLsn } from "./src/lsn.ts";
+export type {
+  VerifyDifference,
+  VerifyOptions,
+  VerifyProgress,
+  VerifyReport,
+} from "./src/sync/verify.ts";
 export type { SyncOptions } from "./src/sync/options.ts";
 export type { BatchEmbedderOptions } from "./src/sync/batched_embedder.ts";
 export type { Chunker } from "./src/sync/chunk_text.ts";

@@ -73,6 +73,12 @@ export class Backfill {
     return this.#jobs.length === 0;
   }
 
+  /** True while the initial backfill of a table is under way, or is to come. */
+  isFilling(table: TableName): boolean {
+    const name = formatTableName(table);
+    return this.#jobs.some((job) => job.initial && formatTableName(job.name) === name);
+  }
+
   /** How far the table is that is read now; null where none is. */
   get status(): BackfillStatus | null {
     return this.#jobs[0]?.status(performance.now()) ?? null;

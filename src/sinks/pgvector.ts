@@ -229,10 +229,10 @@ export class PgVectorSink extends Sink implements RowSink {
    * @throws {SinkError}
    */
   async createIndex(): Promise<void> {
-    await this.#perform(
-      false,
-      () => createIndex(this.#connection, this.#names, this.#index ?? { type: "hnsw" }),
-    );
+    const index = this.#index ?? { type: "hnsw" };
+    await this.#perform(false, () => createIndex(this.#connection, this.#names, index));
+    // A search goes by what indexes there are.
+    this.#prepared = undefined;
   }
 
   /**

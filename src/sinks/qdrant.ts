@@ -249,7 +249,7 @@ export class QdrantSink extends Sink {
   async fingerprints(ids: readonly string[]): Promise<Map<string, RowState>> {
     this.#assertOpen();
     const unique = await Promise.all(
-      [...new Set(ids)].map(async (id) => String((await qdrantId(id)).id)),
+      [...new Set(ids)].map(async (id) => (await qdrantId(id)).id),
     );
     const states = await rowStates(await readPoints(this.#collection, unique, true));
     return new Map(states.map((state) => [state.id, state]));

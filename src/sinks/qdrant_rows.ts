@@ -73,7 +73,7 @@ export async function writeRows(
 /** Points by ids as Qdrant has them, in requests of 1,000. @throws {SinkError} */
 export async function readPoints(
   collection: QdrantCollection,
-  ids: readonly string[],
+  ids: readonly (string | number)[],
   withPayload: true | string[],
 ): Promise<QdrantRecord[]> {
   const records: QdrantRecord[] = [];

@@ -7,6 +7,7 @@ import { parseWatched, parseWatchedName } from "../replication/tables.ts";
 import type { SearchOptions } from "../sinks/rows.ts";
 import type { SearchHit, Sink, SinkLike } from "../sinks/sink.ts";
 import type { SyncOptions } from "../sync/options.ts";
+import type { VerifyOptions, VerifyReport } from "../sync/verify.ts";
 import { formatTableName } from "../table_name.ts";
 import { attachSink } from "./attached_sink.ts";
 import { notATable, nothingTo, notRunning, notWatched } from "./errors.ts";
@@ -147,6 +148,29 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
     if (!core.tables.has(formatTableName(name))) this.watch(table);
     core.sync(name, options as unknown as SyncOptions, sink);
     return this;
+  }
+
+  /**
+   * Compares a synced table with its store: each row's points, and each point's row. Works on a stream that
+   * runs, beside whatever changes; memory is bounded. With `repair`, what is missing or stale is embedded and
+   * written anew, and what is orphaned is removed, in order with changes.
+   *
+   * @example
+   * ```ts
+   * import { PgStream } from "@pgstream/pgstream";
+   *
+   * async function check(stream: PgStream) {
+   *   const { missing, stale, orphaned } = await stream.verify("documents", { repair: true });
+   *   console.log(`${missing} missing, ${stale} stale, ${orphaned} orphaned`);
+   * }
+   * ```
+   *
+   * @throws {PgStreamError} `not-synced`; `unsupported`: the sink cannot be read; `not-running`, with `repair`;
+   * what reading the table, or the store, met; `signal.reason`.
+   */
+  async verify(table: keyof T & string, options: VerifyOptions = {}): Promise<VerifyReport> {
+    const name = formatTableName(parseWatchedName(table));
+    return await (await this.#core.synced.engine()).verify(name, options);
   }
 
   /**

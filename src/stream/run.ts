@@ -425,6 +425,7 @@ export class StreamRun {
     await this.#backfill.arrived({ ...start, known: this.#known, validUntil });
     await this.#options.onArrived({
       system,
+      startedAt: start.startedAt,
       confirmedLsn: start.confirmedLsn,
       continues: gap === null && !this.#options.temporary,
     });

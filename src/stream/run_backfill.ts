@@ -34,6 +34,11 @@ export class RunBackfill {
     return this.#backfill?.idle ?? this.#loading === null;
   }
 
+  /** True while the initial backfill of a table is under way, or is to come. */
+  isFilling(table: TableName): boolean {
+    return this.#backfill?.isFilling(table) ?? false;
+  }
+
   /** How far the table is that is read now; null where none is. */
   get status(): BackfillStatus | null {
     return this.#backfill?.status ?? null;

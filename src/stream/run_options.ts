@@ -12,6 +12,8 @@ import type { OpenStream } from "./source.ts";
 /** Where a stream begins to read. */
 export interface Arrived {
   system: { systemId: string; timeline: number };
+  /** When that was started, as it prints it. */
+  startedAt: string;
   /** What the server holds for handled. */
   confirmedLsn: Lsn;
   /** False where changes were missed, or the slot begins anew. */

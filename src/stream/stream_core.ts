@@ -71,6 +71,8 @@ export class StreamCore {
       connector: this.#connect(),
       slotName,
       publicationName,
+      loadTypes: typeLoader(this.#options.parsers, () => true),
+      retry: this.#options.reconnect,
       logger: this.logger,
     });
   });
@@ -245,6 +247,7 @@ export class StreamCore {
         onReconnect: () => this.status.reconnected(),
         onLost: (error) => {
           this.status.failedBy(error);
+          synced.lost();
           // The next one may be to another server.
           void reader?.close();
         },
@@ -257,7 +260,10 @@ export class StreamCore {
             frontier: () => frontier.confirmed,
             confirm: () => run.handled(),
             again: (table) => backfill.again(table),
-            backfill: (name) => backfill.add({ name }),
+            backfill: (name, keys, signal) => backfill.add({ name, keys, signal }),
+            isFilling: (table) => backfill.isFilling(table),
+            handledTo: (lsn, signal) => this.#handledTo(lsn, signal),
+            atBarrier: (call, signal) => this.#atBarrier(call, signal),
           });
         },
       },
@@ -329,7 +335,7 @@ export class StreamCore {
    *
    * @throws {PgStreamError} `not-running`; the signal's reason, or that of the stream, where it ends before.
    */
-  async handledTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
+  async #handledTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
     const either = AbortSignal.any([signal, this.#stop.signal]);
     for (;;) {
       either.throwIfAborted();
@@ -340,18 +346,20 @@ export class StreamCore {
     }
   }
 
-  /** Calls when all that is queued now is handled, and nothing that comes after it is begun. @throws as `handledTo()` */
-  async atBarrier<R>(call: () => Promise<R>): Promise<R> {
-    if (this.#queue === null) throw notRunning("repair");
-    const { signal } = this.#stop;
-    const called = Promise.withResolvers<R>();
+  /** Calls when all that is queued now is handled, and nothing that comes after it is begun. @throws as `#handledTo()` */
+  async #atBarrier(call: () => Promise<void>, given: AbortSignal): Promise<void> {
+    if (this.#queue === null) throw notRunning("verify()");
+    const signal = AbortSignal.any([given, this.#stop.signal]);
+    const called = Promise.withResolvers<void>();
     const end = () => called.reject(signal.reason);
     if (signal.aborted) end();
     signal.addEventListener("abort", end);
-    this.#queue.barrier(() => call().then(called.resolve, called.reject));
+    this.#queue.barrier(async () => {
+      if (!signal.aborted) await call().then(called.resolve, called.reject);
+    });
     this.#queue.flush();
     try {
-      return await called.promise;
+      await called.promise;
     } finally {
       signal.removeEventListener("abort", end);
     }

@@ -90,6 +90,11 @@ export class Synced {
     flush: async () => await this.#engine?.flush(),
   };
 
+  /** There is no connection. */
+  lost(): void {
+    this.#engine?.lost();
+  }
+
   /** The run is over. */
   end(): void {
     this.#engine?.end();

@@ -1,7 +1,10 @@
 /** What a stream's `sync` does: its tables, their stores, and what is to be known of a run. */
 
+import { pause, type RetryLimits } from "../backoff.ts";
+import { TableReader } from "../backfill/table_reader.ts";
 import type { ChangeEvent } from "../change.ts";
 import type { HandlerContext } from "../delivery/handler.ts";
+import type { LoadTypes } from "../delivery/row_values.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
@@ -11,12 +14,18 @@ import type { TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { BatchEmbedder } from "./batched_embedder.ts";
 import type { Embedder } from "./embedder.ts";
+import type { LiveStream } from "./live_stream.ts";
 import type { SyncOptions } from "./options.ts";
 import { Positions } from "./positions.ts";
 import { publishedStores } from "./published_stores.ts";
 import { resolveSync, type TableSync } from "./resolve_options.ts";
+import { checkRowKeys } from "./row_key.ts";
 import { RowSync } from "./row_sync.ts";
 import { systemTimers } from "./timers.ts";
+import { Verification, type VerifyOptions, type VerifyReport } from "./verify.ts";
+
+/** How often to look whether a backfill is done, while somebody waits for it. */
+const BETWEEN_LOOKS_MS = 100;
 
 /** A table as `sync()` was told of it. */
 export interface SyncedTable {
@@ -32,6 +41,10 @@ export interface SyncEngineOptions {
   connector: Connector;
   slotName: string;
   publicationName: string;
+  /** Makes JS values of any table's rows. */
+  loadTypes: LoadTypes;
+  /** For what fails and may pass; null: what fails once fails. */
+  retry: RetryLimits | null;
   logger: Logger;
 }
 
@@ -39,6 +52,8 @@ export interface SyncEngineOptions {
 export interface SyncRun {
   /** The server, as IDENTIFY_SYSTEM has it. */
   system: { readonly systemId: string; readonly timeline: number };
+  /** `pg_postmaster_start_time()` as text. */
+  startedAt: string;
   /** What the server holds for handled. */
   confirmedLsn: Lsn;
   /** False where changes were missed, or the slot begins anew. */
@@ -51,8 +66,14 @@ export interface SyncRun {
   confirm: () => void;
   /** Hands out all rows of a table once more, behind a truncate event, and goes on with that in the next process. */
   again: (table: TableName) => Promise<void>;
-  /** Hands out rows of a table once more. */
-  backfill: (table: TableName) => Promise<void>;
+  /** Hands out rows of a table once more. @param keys only these */
+  backfill: (table: TableName, keys?: readonly string[], signal?: AbortSignal) => Promise<void>;
+  /** True while an initial backfill of the table is under way. */
+  isFilling: (table: TableName) => boolean;
+  /** Resolves when all is handled that was committed before. @throws what ended the run; `signal.reason` */
+  handledTo: (lsn: Lsn, signal: AbortSignal) => Promise<void>;
+  /** Calls when all that is queued is handled, before anything else is begun. @throws as `handledTo` */
+  atBarrier: (call: () => Promise<void>, signal: AbortSignal) => Promise<void>;
 }
 
 /** One for each stream. */
@@ -68,6 +89,8 @@ export class SyncEngine {
   readonly #rebuild = new Set<string>();
   #prepared: Promise<void> | null = null;
   #run: SyncRun | null = null;
+  /** False while it has no connection. */
+  #connected = false;
   #arrivals = 0;
 
   /** @throws {PgStreamError} `sync-options`, `unsupported`. */
@@ -89,11 +112,12 @@ export class SyncEngine {
    * Makes the stores ready.
    *
    * @returns what is to be warned of
-   * @throws {SinkError} what is missing in a store; {PgStreamError} `model-changed`.
+   * @throws {SinkError} what is missing in a store; {PgStreamError} `model-changed`, `sync-key`.
    */
   async prepare(signal?: AbortSignal): Promise<string[]> {
-    await (this.#prepared ??= this.#prepareStores());
     const { connector, publicationName } = this.#options;
+    await checkRowKeys([...this.#syncs.values()].map(({ name }) => name), connector, signal);
+    await (this.#prepared ??= this.#prepareStores());
     return await publishedStores(this.#sinks, connector, publicationName, signal);
   }
 
@@ -107,6 +131,7 @@ export class SyncEngine {
       oneLane: run.lanes === 1,
     });
     this.#run = run;
+    this.#connected = true;
     if (this.#arrivals++ > 0) return;
     for (const { name, sync } of this.#syncs.values()) await this.#fillAnew(name, sync, run);
   }
@@ -114,7 +139,7 @@ export class SyncEngine {
   /** All rows of a table were handed out that were there when its backfill began. */
   async filled(table: string): Promise<void> {
     this.#filled.add(table);
-    const { sink } = this.#sync(table);
+    const { sink } = this.#synced(table).sync;
     try {
       await sink.filled?.(table);
     } catch (error) {
@@ -154,12 +179,46 @@ export class SyncEngine {
     return this.#positions.flush();
   }
 
+  /** There is no connection. */
+  lost(): void {
+    this.#connected = false;
+  }
+
   /** The run is over. */
   end(): void {
+    this.#connected = false;
     this.#positions.end();
     this.#run = null;
     this.#arrivals = 0;
     this.#prepared = null;
+  }
+
+  /** Compares a table with its store. @throws as `PgStream.verify()` does */
+  async verify(table: string, options: VerifyOptions): Promise<VerifyReport> {
+    const { sync: { sink, maker }, name } = this.#synced(table);
+    const { connector, publicationName, loadTypes, retry } = this.#options;
+    const source = new TableReader({ connector, publicationName, name, loadTypes });
+    const live = this.#run === null ? null : this.#liveStream(name, this.#run);
+    return await new Verification({ sink, maker, source, live, retry }, options).run();
+  }
+
+  #liveStream(name: TableName, run: SyncRun): LiveStream {
+    const server = () =>
+      this.#connected ? { ...this.#run!.system, startedAt: this.#run!.startedAt } : null;
+    return {
+      get server() {
+        return server();
+      },
+      caughtUp: async (lsn, signal) => {
+        await run.handledTo(lsn, signal);
+        while (run.isFilling(name)) {
+          await pause(BETWEEN_LOOKS_MS, signal);
+          await run.handledTo(lsn, signal);
+        }
+      },
+      rewrite: (keys, signal) => run.backfill(name, keys, signal),
+      atBarrier: (call, signal) => run.atBarrier(call, signal),
+    };
   }
 
   /** The points that are nearest to a text. @throws {PgStreamError} `not-synced`, `unsupported`. */
@@ -169,15 +228,15 @@ export class SyncEngine {
     options: SearchOptions,
     signal?: AbortSignal,
   ): Promise<SearchHit[]> {
-    const { sink, embed } = this.#sync(table);
+    const { sink, embed } = this.#synced(table).sync;
     if (sink.search === undefined) throw unsupported("search()", "search");
     const [vector] = await embed([text], signal === undefined ? {} : { signal });
     return await sink.search(vector!, { ...options, table });
   }
 
-  #sync(table: string): TableSync {
+  #synced(table: string): { name: TableName; sync: TableSync } {
     const found = this.#syncs.get(table);
-    if (found !== undefined) return found.sync;
+    if (found !== undefined) return found;
     throw new PgStreamError(`Table ${table} is not synced by this stream`, {
       kind: "not-synced",
       hint: `Call stream.sync(${JSON.stringify(table)}, { … }) before.`,

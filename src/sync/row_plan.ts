@@ -6,7 +6,6 @@ import {
   type RowState,
   type RowWrite,
   type SourcePosition,
-  type StreamPosition,
 } from "../sinks/rows.ts";
 import { compareSourcePositions } from "../sinks/positions.ts";
 import type { TableSync } from "./resolve_options.ts";
@@ -54,13 +53,11 @@ export function isStored(
  * Compares a row with what the store has.
  *
  * @param states by id; null where the store does not tell
- * @param position what the store keeps with the write; null where it keeps none
  * @returns null: there is nothing to write
  */
 export function planRow(
   made: MadeRow,
   states: ReadonlyMap<string, RowState> | null,
-  position: StreamPosition | null,
 ): RowPlan | null {
   const { change, wanted } = made;
   const { model } = made.sync.maker;
@@ -77,11 +74,11 @@ export function planRow(
     (first === undefined
       ? stored.some((state) => state !== undefined)
       : first.chunks > wanted.points.length);
-  // What is written although nothing but the position is new keeps older writes out: those of a process that
-  // was replaced and does not know it yet, and those of a replay, which would also embed. Where the position
-  // of the stream is stored, that does both.
-  const isGuarded = order.every((sign) => sign === 0) || covers(position, made.position);
-  const isSame = !surplus && isGuarded &&
+  // One event that leaves what the store has needs no write: what comes again, or late from a process that was
+  // replaced, is either refused, or the same. Of several, those before the last may have made something else of
+  // the row; so the row takes the place of the last, which keeps them out, and their texts from being embedded.
+  const isLast = change.alone || order.every((sign) => sign === 0);
+  const isSame = !surplus && isLast &&
     wanted.points.every((point, at) => isStored(stored[at], point, wanted, model));
   return isSame ? null : { made, kept, surplus };
 }
@@ -97,18 +94,6 @@ export function rowWrite({ made, kept, surplus }: RowPlan, vectors: TextVectors)
   }));
   const { table, maker: { model } } = sync;
   return { table, key: change.key, position, model, points, surplus };
-}
-
-/** True where all up to the row's position is stored with the stream's. */
-function covers(stream: StreamPosition | null, row: SourcePosition): boolean {
-  if (stream === null) return false;
-  const { systemId, timeline, endLsn, commitLsn, ordinal } = stream;
-  // A commit record begins before its end.
-  const isWhole = compareSourcePositions({ systemId, timeline, lsn: endLsn, ordinal: -1 }, row);
-  if (isWhole !== null && isWhole > 0) return true;
-  if (commitLsn === null || ordinal === null) return false;
-  const isIn = compareSourcePositions({ systemId, timeline, lsn: commitLsn, ordinal }, row);
-  return isIn !== null && isIn >= 0;
 }
 
 /**

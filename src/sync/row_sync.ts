@@ -87,11 +87,10 @@ export class RowSync {
       await sink.deleteTable(sync.table, positionOf(context, truncated));
     }
     const states = await readStates(sink, made);
-    const position = sink.apply === undefined ? null : context.position(sink);
     const plans: RowPlan[] = [];
     for (const row of made) {
       if (row.change.left !== null && await isTaken(row, states)) continue;
-      const plan = planRow(row, states, position);
+      const plan = planRow(row, states);
       if (plan !== null) plans.push(plan);
     }
     await this.#write(sink, await addVectors(plans, texts), context);

@@ -5,7 +5,6 @@ import type { SourceTable } from "../backfill/table_reader.ts";
 import { PgStreamError } from "../errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
 import type { RowSink } from "../sinks/rows.ts";
-import { notRunning } from "../stream/errors.ts";
 import type { LiveStream } from "./live_stream.ts";
 import {
   type ComparableSink,
@@ -153,7 +152,7 @@ export class Verification {
       source: retried(source, ["next", "byKeys", "at", "close"], again),
       pause: again.pause,
     };
-    if (repair && live === null) throw notRunning("verify({ repair: true })");
+    if (repair && live === null) throw nothingMends(maker.table);
     if (repair) mustHave(sink, "apply", maker.table);
     this.#mending = repair ? this.#compared as Mending : null;
     this.#report = {
@@ -305,6 +304,13 @@ export class Verification {
     const { rows, points } = this.#report;
     this.#onProgress({ phase, rows, points });
   }
+}
+
+function nothingMends(table: string): PgStreamError {
+  return new PgStreamError(`Cannot repair the store of ${table} while the stream is not running`, {
+    kind: "not-running",
+    hint: "Call start() first, and do not wait for it: what is mended goes through the stream.",
+  });
 }
 
 function mustHave(sink: RowSink, method: keyof RowSink, table: string): void {

@@ -2,7 +2,16 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { after, before, describe, test } from "node:test";
-import { PgStream, PgStreamError, type PgStreamOptions, type SyncOptions } from "../../mod.ts";
+import {
+  PgStream,
+  PgStreamError,
+  type PgStreamOptions,
+  type RowPoint,
+  rowPointId,
+  type SinkLike,
+  type SyncOptions,
+  type VerifyReport,
+} from "../../mod.ts";
 import { chunkText } from "../../src/sync/mod.ts";
 import { type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
 import { started, type StartedStream, uniqueName, until, within } from "../support/streams.ts";
@@ -139,6 +148,12 @@ class World {
     await within("the end", last!.teardown());
     await db.query(`DROP TABLE ${this.table}`);
   }
+}
+
+/** What a report found. */
+async function counts(report: Promise<VerifyReport>) {
+  const { missing, stale, orphaned } = await report;
+  return { missing, stale, orphaned };
 }
 
 /** Properties of payloads in one order. */
@@ -302,6 +317,62 @@ for (const make of [memoryStore, pgvectorStore, qdrantStore]) {
       } finally {
         await world.close();
         await other.stop();
+      }
+    });
+
+    test("that was broken by hand is found out, and exactly what is broken is mended", async () => {
+      const world = await World.open(store);
+      const { table, embedding } = world;
+      const name = `public.${table}`;
+      try {
+        await db.query(
+          `INSERT INTO ${table} SELECT n, 'title', repeat('text ' || n || '. ', CASE n WHEN 1 THEN 9 ELSE 1 END)
+          FROM generate_series(1, 30) n`,
+        );
+        const stream = await world.start();
+        await world.agrees();
+        assertEquals(await counts(stream.verify(table)), { missing: 0, stale: 0, orphaned: 0 });
+        const sink: SinkLike = store.open();
+        const id = (key: string, chunk = 0) => rowPointId(name, key, chunk);
+        /** Writes what the store has under a key, changed, as if it were true. */
+        const write = async (key: string, change: (point: RowPoint) => RowPoint[], to = key) => {
+          const { model, position, payload, fingerprint } = (await sink.fingerprints!([id(key)]))
+            .get(id(key))!;
+          const points = change({ id: id(to), fingerprint, vector: [1, 2, 3], payload });
+          await sink.apply!(
+            [{ table: name, key: to, position, model, points, surplus: true }],
+            null,
+          );
+        };
+        await sink.delete(id("1", 1));
+        await write("2", (point) => [{ ...point, fingerprint: "0".repeat(32) }]);
+        await write("3", (point) => [{ ...point, payload: { title: "wrong" } }]);
+        await write("4", (point) => [point], "4000");
+        await write("5", (point) => [point, { ...point, id: id("5", 1) }]);
+        embedding.take();
+        const report = await stream.verify(table, { repair: true });
+        const named = report.differences.map(({ key, chunk, kind }) => `${key} ${chunk} ${kind}`);
+        assertEquals(named.sort(), [
+          "1 1 missing",
+          "2 0 stale",
+          "3 0 stale",
+          "4000 0 orphaned",
+          "5 0 stale",
+          ...named.filter((one) => one === "5 1 orphaned"),
+        ]);
+        const { missing, stale, orphaned, repaired, unsettled } = report;
+        assertEquals([repaired, unsettled], [missing + stale + orphaned, 0]);
+        assertEquals(await counts(stream.verify(table)), { missing: 0, stale: 0, orphaned: 0 });
+        // The two whose vectors are not those of their texts, as far as anybody can know.
+        assertEquals(embedding.take().length, 2);
+        await world.stop();
+        const points = await world.points();
+        assertEquals(
+          points.map(({ key, chunk }) => [key, chunk]),
+          (await world.wanted()).map(({ key, chunk }) => [key, chunk]),
+        );
+      } finally {
+        await world.close();
       }
     });
 
