@@ -183,7 +183,7 @@ class SyncRound {
     }
     for (const { word } of process.said) if (word === "again") this.#interrupted("stop and start");
     const { code } = process.exit!;
-    if (code === 4) this.#count("connection lost while it began");
+    if (code === 4) this.#interrupted("connection lost while it began");
     else if (code !== null && code !== 0) {
       throw new Error(`It ended with ${code}: ${process.errors.slice(0, 3000)}`);
     }
@@ -270,6 +270,16 @@ class SyncRound {
         );
         return isFilled() && slot!.done;
       }, PATIENCE_MS + this.#world.rows * 5);
+      for (const table of Object.values(this.#world.tables)) {
+        for (const repair of [false, true]) {
+          const { missing, stale, orphaned, unsettled } = await stream.verify(table, { repair });
+          if (missing + stale + orphaned + unsettled === 0) continue;
+          this.#result.complaints.push(
+            `verify() of ${table}, repair: ${repair}, says: ${missing} missing, ${stale} stale, ` +
+              `${orphaned} orphaned, ${unsettled} unsettled`,
+          );
+        }
+      }
       await running.stop();
     } finally {
       await stream.stop();
