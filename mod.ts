@@ -164,7 +164,7 @@ export type {
   VerifyProgress,
   VerifyReport,
 } from "./src/sync/verify.ts";
-export type { SyncOptions } from "./src/sync/options.ts";
+export type { SyncedChunk, SyncOptions } from "./src/sync/options.ts";
 export type { BatchEmbedderOptions } from "./src/sync/batched_embedder.ts";
 export type { Chunker } from "./src/sync/chunk_text.ts";
 export type { Embedder } from "./src/sync/embedder.ts";

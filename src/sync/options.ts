@@ -6,6 +6,16 @@ import type { BatchEmbedderOptions } from "./batched_embedder.ts";
 import type { Chunker } from "./chunk_text.ts";
 import type { Embedder } from "./embedder.ts";
 
+/** A chunk of a row's text; without a chunker, all of it. */
+export interface SyncedChunk {
+  /** What is embedded. */
+  text: string;
+  /** Its place among the row's, from 0. */
+  chunk: number;
+  /** How many the row has. */
+  chunks: number;
+}
+
 /**
  * How the rows of a table become vectors.
  *
@@ -43,10 +53,12 @@ export interface SyncOptions<R = AnyRow> {
    */
   model?: string;
   /**
-   * What is stored beside each vector: columns, or what a function makes of the row; of a row with several chunks,
-   * beside each. A bigint is a number where that is exact, else text; a `Date` is ISO text. Default: nothing.
+   * What is stored beside each vector: columns, or what a function makes of the row and, where it has several, of
+   * the chunk: `(row, { text }) => ({ id: row.id, text })`. It must give the same for the same row. A bigint is a number where that is exact, else text; a `Date` is ISO text. Default: nothing.
    */
-  payload?: readonly (keyof R & string)[] | ((row: R) => Record<string, unknown>);
+  payload?:
+    | readonly (keyof R & string)[]
+    | ((row: R, chunk: SyncedChunk) => Record<string, unknown>);
   /** Cuts a text into chunks, each of which has a vector: `chunkText()`. Needs `apply` of the sink. Default: a row has one. */
   chunk?: Chunker;
   /** Where the vectors go. Default: the stream's sink. Closed as that one is. */
