@@ -256,6 +256,7 @@ export class StreamCore {
           if (!handlers) return;
           await synced.arrived({
             ...arrived,
+            signal: stop.signal,
             lanes,
             frontier: () => frontier.confirmed,
             confirm: () => run.handled(),
