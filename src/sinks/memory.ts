@@ -8,6 +8,7 @@ import type {
   RowPoint,
   RowSink,
   RowState,
+  RowVector,
   RowWrite,
   SearchOptions,
   SourcePosition,
@@ -153,6 +154,14 @@ export class MemorySink extends Sink implements RowSink {
   fingerprints(ids: readonly string[]): Promise<Map<string, RowState>> {
     const points = ids.flatMap((id) => this.#rows.get(id) ?? []);
     return Promise.resolve(new Map(points.map((point) => [point.id, this.#state(point)])));
+  }
+
+  /** The vectors of points of rows. */
+  vectors(ids: readonly string[]): Promise<Map<string, RowVector>> {
+    const found = ids.flatMap((id) => this.#rows.get(id) ?? []).map((
+      { id, fingerprint },
+    ) => [id, { fingerprint, vector: this.get(id)!.vector }] as const);
+    return Promise.resolve(new Map(found));
   }
 
   /** Points of a table, in the order in which they first came. */

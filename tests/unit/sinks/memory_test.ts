@@ -28,6 +28,7 @@ rowSinkContract("MemorySink", makeMemorySink, {
     "apply",
     "position",
     "fingerprints",
+    "vectors",
     "scan",
     "deleteTable",
     "otherModel",
