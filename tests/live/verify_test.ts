@@ -29,7 +29,7 @@ import {
   type TestPostgres,
   testPostgres,
 } from "../support/servers/test_postgres.ts";
-import { openClient, started, uniqueName, until } from "../support/streams.ts";
+import { openClient, started, uniqueName, until, within } from "../support/streams.ts";
 
 const words = (text: string): string[] => text.split(" ");
 
@@ -74,7 +74,8 @@ async function startSync(
     store,
     maker,
     texts,
-    verify: (options) => stream.verify(table, options),
+    // Rows that nobody may rewrite yet are waited for, for ever.
+    verify: (options) => within("verify()", stream.verify(table, options), 90_000),
     stop: async () => {
       await running.stop();
       await stream.teardown();
