@@ -47,7 +47,7 @@ export class QdrantCollection {
 
   /** A vector as a point holds it. */
   vector(vector: VectorPoint["vector"]): number[] | { [name: string]: number[] } {
-    const values = Array.from(vector);
+    const values = vector instanceof Float32Array ? Array.from(vector) : vector as number[];
     return this.#vectorName === undefined ? values : { [this.#vectorName]: values };
   }
 
