@@ -27,20 +27,6 @@ const ALTER_TIMEOUT_MS = 5000;
 const NEVER = new AbortController().signal;
 
 /**
- * Checks a slot's name by the server's own rule, so that the error comes before any connection.
- *
- * @throws {SlotError} of kind `slot-name`.
- */
-export function checkSlotName(slotName: string): void {
-  if (/^[a-z0-9_]{1,63}$/.test(slotName)) return;
-  throw new SlotError(`Not a slot name: ${JSON.stringify(slotName)}`, {
-    kind: "slot-name",
-    slotName,
-    hint: "A slot's name has 1 to 63 characters: lower case letters, digits and underscores.",
-  });
-}
-
-/**
  * Creates the slot, or waits while another session is creating it. One that is there gets `failover`
  * where that is wanted, for which the connection has to be one for replication.
  *

@@ -11,8 +11,8 @@ import { ReplicationError } from "../replication/errors.ts";
 import { type Backend, walsenderDoing } from "../replication/liveness.ts";
 import { ReplicationStream } from "../replication/replication_stream.ts";
 import type { SystemIdentity } from "../replication/server.ts";
-import { readStart, type StreamStart } from "../replication/start.ts";
-import type { WatchedTable } from "../replication/tables.ts";
+import type { StreamStart } from "../replication/start.ts";
+import type { WatchedTable } from "../replication/watched_table.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { Inbox } from "./inbox.ts";
@@ -132,6 +132,7 @@ export class Session {
         signal,
         ...messages ? { messages } : {},
         prepare: async (connection, identity, backend) => {
+          const { readStart } = await import("../replication/start.ts");
           start = await readStart(connection, { ...options, logger: connector.logger }, signal);
           return await options.goOn(start, identity, backend, connection);
         },

@@ -14,7 +14,7 @@ import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Backend } from "../replication/liveness.ts";
 import { SlotManager } from "../replication/slot_manager.ts";
-import type { WatchedTable } from "../replication/tables.ts";
+import type { WatchedTable } from "../replication/watched_table.ts";
 import type { Sink } from "../sinks/sink.ts";
 import { Connector } from "../wire/connector.ts";
 import { NoSink } from "./attached_sink.ts";
