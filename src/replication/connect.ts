@@ -1,7 +1,7 @@
 /** Connections for replication, and what the server answers to those that it refuses. */
 import type { Connection, ConnectOptions } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
-import { reasonsOf } from "../wire/hosts.ts";
+import { reasonsOf } from "../wire/errors.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier } from "../wire/quote.ts";
 import { ReplicationError } from "./errors.ts";

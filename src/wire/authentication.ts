@@ -21,7 +21,7 @@ import {
   encodeStartupMessage,
 } from "./frontend.ts";
 import type { AuthMethod, ConnectionOptions } from "./options.ts";
-import { decodeServerMessage, PostgresError } from "./postgres_error.ts";
+import { decodeServerMessage } from "./postgres_error.ts";
 import {
   randomScramNonce,
   SCRAM_SHA_256,
@@ -83,7 +83,7 @@ export async function startUp(
         key = channel.decode(() => decodeBackendKeyData(frame.body));
         break;
       case MessageType.ErrorResponse:
-        throw refused(channel, frame.body, told);
+        throw await refused(channel, frame.body, told);
       case MessageType.ReadyForQuery:
         channel.ready(frame.body);
         channel.frames.limits = SESSION_LIMITS;
@@ -124,7 +124,7 @@ async function authenticate(
           warnOfReaders(login);
           told = password === login.user ? null : password;
         }
-        const answer = clear ? password : await md5Answer(login.user, password, asked.salt);
+        const answer = clear ? password : await md5Of(login.user, password, asked.salt);
         await channel.write(encodePasswordMessage(answer));
         break;
       }
@@ -239,57 +239,25 @@ async function nextAuthentication(
         channel.decode(() => decodeNegotiateProtocolVersion(frame.body));
         break;
       case MessageType.ErrorResponse:
-        throw refused(channel, frame.body, told);
+        throw await refused(channel, frame.body, told);
       default:
         throw channel.unexpected(frame, "authentication");
     }
   }
 }
 
-/**
- * Errors of the start-up are all fatal, and say for themselves what is wrong.
- *
- * @param told a secret that the server may repeat.
- */
-function refused(channel: Channel, body: Uint8Array, told: string | null): unknown {
-  let response = channel.decode(() => decodeServerMessage(body));
-  if (told !== null) {
-    const hidden = Object.entries(response).map(([name, value]) => [
-      name,
-      typeof value === "string" ? value.replaceAll(told, "…") : value,
-    ]);
-    response = Object.fromEntries(hidden);
-  }
-  const { message } = response;
-  const [, , hint = response.hint] =
-    REFUSALS.find(([words, ends]) =>
-      message.includes(words) && ends.some((end) => message.endsWith(end))
-    ) ?? [];
-  return channel.fail(new PostgresError({ ...response, ...(hint === undefined ? {} : { hint }) }));
+/** @param told a secret that the server may repeat. */
+async function refused(channel: Channel, body: Uint8Array, told: string | null): Promise<unknown> {
+  const { refusal } = await import("./refusal.ts");
+  return channel.fail(refusal(channel.decode(() => decodeServerMessage(body)), told));
 }
 
-/**
- * What of the server's words tells how to get in, and what they end in; in another language they tell nothing. No
- * patterns: on a million words of a stranger's one of these could take minutes.
- */
-const REFUSALS: readonly (readonly [words: string, ends: readonly string[], hint: string])[] = [
-  [
-    "pg_hba.conf ",
-    ["no encryption", "SSL off"],
-    "Try sslmode=require: pg_hba.conf may let this user in with encryption only.",
-  ],
-  [
-    "pg_hba.conf ",
-    ["SSL encryption", "SSL on"],
-    "Check user and database; else try sslmode=disable, in a network that you trust: pg_hba.conf " +
-    "may let this user in without encryption only.",
-  ],
-  [
-    "SCRAM channel binding",
-    [""],
-    "What the server sent is not what arrived here, or the other way round: somebody is in between.",
-  ],
-];
+async function md5Of(user: string, password: string, salt: Uint8Array): Promise<string> {
+  const { md5Answer } = await import("./md5.ts");
+  return await md5Answer(user, password, salt).catch((cause) => {
+    throw unsupported("MD5, which this runtime does not have", cause);
+  });
+}
 
 async function passwordOf(login: Login): Promise<string> {
   let password: string | undefined;
@@ -315,31 +283,6 @@ async function passwordOf(login: Login): Promise<string> {
     throw new WireError("The password holds a zero byte", { kind: "authentication" });
   }
   return password;
-}
-
-/** `md5` and the hex of md5(md5(password, user), salt). */
-async function md5Answer(user: string, password: string, salt: Uint8Array): Promise<string> {
-  const inner = await md5Hex(new TextEncoder().encode(password + user));
-  const hex = new TextEncoder().encode(inner);
-  const salted = new Uint8Array(hex.length + salt.length);
-  salted.set(hex);
-  salted.set(salt, hex.length);
-  return `md5${await md5Hex(salted)}`;
-}
-
-async function md5Hex(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  try {
-    const { createHash } = await import("node:crypto");
-    return createHash("md5").update(bytes).digest("hex");
-  } catch {
-    // Workers need not have `node:crypto`; of all WebCrypto, theirs alone knows MD5.
-    const digest = await crypto.subtle.digest("MD5", bytes).catch((cause) => {
-      throw unsupported("MD5, which this runtime does not have", cause);
-    });
-    return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join(
-      "",
-    );
-  }
 }
 
 function unproven(what: string): WireError {
