@@ -113,7 +113,7 @@ export function pgVectorError(error: unknown, table: string): SinkError {
       "sink-unauthorized",
       `The server of table ${table} refused access (${message})`,
       code === "42501"
-        ? "GRANT INSERT, UPDATE, DELETE and SELECT on the table; CREATE EXTENSION vector may need " +
+        ? "GRANT INSERT, UPDATE, DELETE and SELECT on the table that it names; CREATE EXTENSION vector may need " +
           "a superuser, once"
         : "Check user and password of the dsn",
     );

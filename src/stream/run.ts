@@ -388,7 +388,9 @@ export class StreamRun {
         whenSlotInUse === "wait",
       );
       this.#arrival = { ...continuation, system: identity, start, gap: null, validUntil };
-      return continuation.startLsn;
+      // Where a stream starts counts as confirmed; what is handled and not stored by then is left out when it comes.
+      const confirmable = this.#pipeline.stores.confirmable(continuation.startLsn);
+      return confirmable > start.confirmedLsn ? confirmable : start.confirmedLsn;
     } catch (error) {
       // The slot is sound, whoever moved it: it needs not be made anew.
       if (error instanceof SlotError && error.kind === "slot-moved") return behindGap(error);
