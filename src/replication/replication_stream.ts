@@ -16,7 +16,7 @@ import {
   ReplicationMessageReader,
   type XLogData,
 } from "./messages.ts";
-import { type Backend, readBackend } from "./liveness.ts";
+import { type Backend, readBackend } from "./backend.ts";
 import { identifySystem, readWalSenderTimeoutMs, type SystemIdentity } from "./server.ts";
 import { checkPublicationName, checkSlotName } from "./names.ts";
 import { connectForReplication } from "./connect.ts";

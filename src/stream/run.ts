@@ -8,7 +8,7 @@ import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
 import { connectForReplication } from "../replication/connect.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { SlotError } from "../replication/errors.ts";
-import type { Backend } from "../replication/liveness.ts";
+import type { Backend } from "../replication/backend.ts";
 import { currentDatabase, type SystemIdentity } from "../replication/server.ts";
 import type { StreamStart } from "../replication/start.ts";
 import type { Connection } from "../wire/connection.ts";

@@ -2,7 +2,7 @@
 import type { RetryLimits } from "../backoff.ts";
 import type { LoadTypes } from "../delivery/row_values.ts";
 import type { Lsn } from "../lsn.ts";
-import type { Backend } from "../replication/liveness.ts";
+import type { Backend } from "../replication/backend.ts";
 import type { WatchedTable } from "../replication/watched_table.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
