@@ -10,7 +10,6 @@ import {
   decodeBackendKeyData,
   decodeNegotiateProtocolVersion,
 } from "./backend.ts";
-import { channelBindingOf, notBound } from "./channel_binding.ts";
 import { isLocal, type Link } from "./encryption.ts";
 import { ProtocolError, WireError } from "./errors.ts";
 import { MessageType, SESSION_LIMITS } from "./frames.ts";
@@ -72,7 +71,7 @@ export async function startUp(
   parameters: Readonly<Record<string, string>>,
   login: Login,
 ): Promise<BackendKey | null> {
-  const binding = await channelBindingOf(login.link.tls, login.channelBinding);
+  const binding = await bindingOf(login);
   await channel.write(encodeStartupMessage(parameters));
   const told = await authenticate(channel, login, binding);
   let key: BackendKey | null = null;
@@ -111,13 +110,16 @@ async function authenticate(
         if (scram !== null && !scram.verified) {
           throw unproven("it ended the exchange without proving that it knows the password");
         }
-        if (scram === null && !passwordSent) checkAllowed("none", login);
+        if (scram === null && !passwordSent && !isAllowed("none", login)) {
+          throw await notAllowed("none", login);
+        }
         return told;
       case "cleartext-password":
       case "md5-password": {
         if (scram !== null || passwordSent) throw outOfOrder(asked);
         const clear = asked.type === "cleartext-password";
-        checkAllowed(clear ? "password" : "md5", login);
+        const method = clear ? "password" : "md5";
+        if (!isAllowed(method, login)) throw await notAllowed(method, login);
         passwordSent = true;
         const password = await passwordOf(login);
         if (clear) {
@@ -130,8 +132,8 @@ async function authenticate(
       }
       case "sasl": {
         if (scram !== null || passwordSent) throw outOfOrder(asked);
-        checkAllowed("scram-sha-256", login);
-        const { mechanism, bound } = chooseMechanism(asked.mechanisms, binding, login);
+        if (!isAllowed("scram-sha-256", login)) throw await notAllowed("scram-sha-256", login);
+        const { mechanism, bound } = await chooseMechanism(asked.mechanisms, binding, login);
         scram = new ScramExchange(await passwordOf(login), randomScramNonce(), bound);
         await channel.write(encodeSaslInitialResponse(mechanism, scram.clientFirst()));
         break;
@@ -156,51 +158,36 @@ async function authenticate(
   }
 }
 
-/** @throws {WireError} before anything secret is sent. */
-function checkAllowed(method: AuthMethod, { requireAuth, channelBinding, link }: Login): void {
-  const does = method === "none" ? "lets us in without asking" : `asks for ${METHODS[method]}`;
-  if (requireAuth?.includes(method) === false) {
-    throw new WireError(
-      `The server at ${formatAddress(link.address)} ${does}, and require_auth is ${
-        requireAuth.join(",")
-      }`,
-      {
-        kind: "authentication-not-allowed",
-        hint: method === "none"
-          ? "Let pg_hba.conf ask for scram-sha-256; where it asks for a certificate, add none."
-          : "Someone may be answering in the server's place; else let pg_hba.conf ask for " +
-            "scram-sha-256.",
-      },
-    );
-  }
-  if (channelBinding === "require" && method !== "scram-sha-256") {
-    throw notBound(
-      `the server at ${formatAddress(link.address)} ${does}`,
-      "Someone may be answering in the server's place; else let pg_hba.conf ask for scram-sha-256.",
-    );
-  }
+/** What the proof can be tied to: where there is no TLS, there is nothing. */
+async function bindingOf({ link: { tls }, channelBinding }: Login): Promise<Uint8Array | null> {
+  if (channelBinding === "disable" || (channelBinding === "prefer" && tls === null)) return null;
+  const { channelBindingOf } = await import("./channel_binding.ts");
+  return await channelBindingOf(tls, channelBinding);
 }
 
-const METHODS: Readonly<Record<Exclude<AuthMethod, "none">, string>> = {
-  "password": "the password in the clear",
-  "md5": "md5",
-  "scram-sha-256": "SCRAM-SHA-256",
-};
+/** Asked before anything secret is sent. */
+function isAllowed(method: AuthMethod, { requireAuth, channelBinding }: Login): boolean {
+  return requireAuth?.includes(method) !== false &&
+    (channelBinding !== "require" || method === "scram-sha-256");
+}
+
+async function notAllowed(method: AuthMethod, login: Login): Promise<WireError> {
+  const { methodRefused } = await import("./refusal.ts");
+  return methodRefused(method, login);
+}
 
 /** Names the mechanism, and says what to tell the server of the binding. */
-function chooseMechanism(
+async function chooseMechanism(
   offered: readonly string[],
   binding: Uint8Array | null,
   { channelBinding, link }: Login,
-): { mechanism: string; bound: ScramBinding } {
+): Promise<{ mechanism: string; bound: ScramBinding }> {
   if (binding !== null && offered.includes(SCRAM_SHA_256_PLUS)) {
     return { mechanism: SCRAM_SHA_256_PLUS, bound: binding };
   }
   if (channelBinding === "require") {
-    throw notBound(
-      `the server at ${formatAddress(link.address)} does not offer ${SCRAM_SHA_256_PLUS}`,
-      "PostgreSQL does since 11. A pooler, or someone, may be answering in its place.",
-    );
+    const { bindingRefused } = await import("./refusal.ts");
+    throw bindingRefused(link.address);
   }
   if (!offered.includes(SCRAM_SHA_256)) {
     throw unsupported(offered.join(", ") || "SASL without a mechanism");

@@ -1,8 +1,14 @@
-/** Why a server lets nobody in: errors of the start-up are all fatal, and say for themselves what is wrong. */
+/** Why there is no connection: the server lets us in no further, or we tell it no more. */
+import { type Address, formatAddress } from "../transport/transport.ts";
+import type { Login } from "./authentication.ts";
+import { notBound } from "./channel_binding.ts";
+import { WireError } from "./errors.ts";
+import type { AuthMethod } from "./options.ts";
 import { PostgresError, type ServerMessage } from "./postgres_error.ts";
+import { SCRAM_SHA_256_PLUS } from "./scram.ts";
 
 /**
- * An error of the start-up, with a way to get in where its words tell one.
+ * An error of the server's, all of which are fatal here, with a way to get in where its words tell one.
  *
  * @param told a secret that the server may repeat.
  */
@@ -45,3 +51,40 @@ const REFUSALS: readonly (readonly [words: string, ends: readonly string[], hint
     "What the server sent is not what arrived here, or the other way round: somebody is in between.",
   ],
 ];
+
+/** The error for what the server asks of us, or lets us in without, against the options. */
+export function methodRefused(method: AuthMethod, { requireAuth, link }: Login): WireError {
+  const does = method === "none" ? "lets us in without asking" : `asks for ${METHODS[method]}`;
+  if (requireAuth?.includes(method) === false) {
+    return new WireError(
+      `The server at ${formatAddress(link.address)} ${does}, and require_auth is ${
+        requireAuth.join(",")
+      }`,
+      {
+        kind: "authentication-not-allowed",
+        hint: method === "none"
+          ? "Let pg_hba.conf ask for scram-sha-256; where it asks for a certificate, add none."
+          : "Someone may be answering in the server's place; else let pg_hba.conf ask for " +
+            "scram-sha-256.",
+      },
+    );
+  }
+  return notBound(
+    `the server at ${formatAddress(link.address)} ${does}`,
+    "Someone may be answering in the server's place; else let pg_hba.conf ask for scram-sha-256.",
+  );
+}
+
+/** The error for a server that ties no proof to the connection. */
+export function bindingRefused(address: Address): WireError {
+  return notBound(
+    `the server at ${formatAddress(address)} does not offer ${SCRAM_SHA_256_PLUS}`,
+    "PostgreSQL does since 11. A pooler, or someone, may be answering in its place.",
+  );
+}
+
+const METHODS: Readonly<Record<Exclude<AuthMethod, "none">, string>> = {
+  "password": "the password in the clear",
+  "md5": "md5",
+  "scram-sha-256": "SCRAM-SHA-256",
+};

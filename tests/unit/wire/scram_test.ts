@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertFalse, assertRejects, assertThrows } from "@std/assert";
 import { test } from "node:test";
-import { serverEndPoint } from "../../../src/wire/certificate_hash.ts";
+import { serverEndPoint } from "../../../src/wire/channel_binding.ts";
 import { WireError } from "../../../src/wire/errors.ts";
 import { MAX_SCRAM_ITERATIONS, randomScramNonce, ScramExchange } from "../../../src/wire/scram.ts";
 import { recordedCertificate } from "../../support/recorded_certificate.ts";

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { serverEndPoint } from "../../../src/wire/certificate_hash.ts";
+import { serverEndPoint } from "../../../src/wire/channel_binding.ts";
 import { seededRandom } from "../../support/random.ts";
 import { recordedCertificate } from "../../support/recorded_certificate.ts";
 import { concat } from "../../support/scripted_server.ts";
