@@ -119,7 +119,9 @@ export interface SearchOptions {
 
 /**
  * The optional members of a sink by which `sync` keeps a store right. With `apply` and `fingerprints` nothing
- * is embedded twice; `deleteTable` is needed for TRUNCATE, `scan` to verify.
+ * is embedded twice; `apply` is also needed for chunks, `deleteTable` for TRUNCATE, `scan` to verify and to
+ * notice that a store is empty, `position` for effects that are exactly once. What is missing and needed is an error of
+ * kind `unsupported`.
  *
  * @example
  * ```ts

@@ -170,6 +170,7 @@ export class StreamRun {
         await this.#arrive();
       } catch (error) {
         await session.discard();
+        if (signal.aborted) return;
         throw error;
       }
       // Not before: what is handled until then may be a position of another server.

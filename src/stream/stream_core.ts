@@ -265,6 +265,7 @@ export class StreamCore {
           if (!handlers) return;
           await synced.arrived({
             ...arrived,
+            signal: stop.signal,
             lanes,
             frontier: () => frontier.confirmed,
             confirm: () => run.handled(),

@@ -42,11 +42,12 @@ export function idsOf({ sync, change, wanted }: MadeRow): string[] {
 export function isStored(
   state: RowState | undefined,
   point: WantedPoint,
-  { points, payload }: WantedRow,
+  { points }: WantedRow,
   model: string,
 ): boolean {
   return state !== undefined && state.fingerprint === point.fingerprint &&
-    state.chunks === points.length && state.model === model && isSameJson(state.payload, payload);
+    state.chunks === points.length && state.model === model &&
+    isSameJson(state.payload, point.payload);
 }
 
 /**
@@ -86,11 +87,11 @@ export function planRow(
 /** The write, with the vectors that the store has not. */
 export function rowWrite({ made, kept, surplus }: RowPlan, vectors: TextVectors): RowWrite {
   const { sync, change, position, wanted } = made;
-  const points = wanted.points.map(({ id, fingerprint }, chunk): RowPoint => ({
+  const points = wanted.points.map(({ id, fingerprint, payload }, chunk): RowPoint => ({
     id,
     fingerprint,
     vector: kept[chunk] ? null : vectors.get(fingerprint),
-    payload: wanted.payload,
+    payload,
   }));
   const { table, maker: { model } } = sync;
   return { table, key: change.key, position, model, points, surplus };

@@ -126,7 +126,7 @@ async function makeRows(
     changes.flatMap(({ sync, rows }) =>
       [...rows.values()].map(async (change): Promise<MadeRow> => {
         const { key, row } = change;
-        const wanted = row === null ? { points: [], payload: {} } : await sync.maker.make(key, row);
+        const wanted = row === null ? { points: [] } : await sync.maker.make(key, row);
         return { sync, change, position: positionOf(context, change), wanted };
       })
     ),
