@@ -10,7 +10,7 @@ interface Mappings {
 
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/** @returns the sources as the map has them, the heaviest first. What belongs to none is not told. */
+/** @returns the sources as the map has them, the heaviest first. What belongs to none counts for the one before it. */
 export function weightsOf(
   code: string,
   map: Mappings,
