@@ -66,6 +66,7 @@ export {
   rowPointId,
   type RowSink,
   type RowState,
+  type RowVector,
   type RowWrite,
   type SearchOptions,
   type SourcePosition,

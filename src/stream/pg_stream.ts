@@ -3,7 +3,7 @@ import type { AnyRow, EventOf } from "../change.ts";
 import type { BatchLimits } from "../delivery/handler.ts";
 import type { SchemaChange } from "../delivery/schema_changes.ts";
 import type { SetupReport } from "../replication/slot_manager.ts";
-import { parseWatched, parseWatchedName } from "../replication/tables.ts";
+import { parseWatched, parseWatchedName } from "../replication/watched_table.ts";
 import type { SearchOptions } from "../sinks/rows.ts";
 import type { SearchHit, Sink, SinkLike } from "../sinks/sink.ts";
 import type { SyncOptions } from "../sync/options.ts";

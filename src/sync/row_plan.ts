@@ -38,6 +38,11 @@ export function idsOf({ sync, change, wanted }: MadeRow): string[] {
   return wanted.points.map(({ id }) => id);
 }
 
+/** The ids under which the store may have vectors of the row's texts, where it had another key. */
+export function formerIdsOf({ sync, change: { from }, wanted }: MadeRow): string[] {
+  return from === null ? [] : wanted.points.map((_, chunk) => rowPointId(sync.table, from, chunk));
+}
+
 /** True where the store has this point of a row as it is to be. */
 export function isStored(
   state: RowState | undefined,
@@ -48,6 +53,19 @@ export function isStored(
   return state !== undefined && state.fingerprint === point.fingerprint &&
     state.chunks === points.length && state.model === model &&
     isSameJson(state.payload, point.payload);
+}
+
+/** The ids of the points that it had beyond those, under either key. */
+export function furtherIdsOf(
+  { sync: { table }, change: { key, from }, wanted }: MadeRow,
+  states: ReadonlyMap<string, RowState>,
+): string[] {
+  return [key, ...from === null ? [] : [from]].flatMap((key) => {
+    const chunks = states.get(rowPointId(table, key, 0))?.chunks ?? 0;
+    const first = wanted.points.length;
+    const more = Math.max(0, chunks - first);
+    return Array.from({ length: more }, (_, at) => rowPointId(table, key, first + at));
+  });
 }
 
 /**

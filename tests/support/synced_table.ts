@@ -2,7 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { PgStream, type PgStreamOptions, type Sink, type SyncOptions } from "../../mod.ts";
-import type { RowSink } from "../../src/sinks/rows.ts";
+import type { RowSink, RowWrite, StreamPosition } from "../../src/sinks/rows.ts";
 import { vectorOf } from "./store_model.ts";
 import { confirmedLsn, type Database, uniqueName, until, walsenderPid, within } from "./streams.ts";
 import type { FoundPoint } from "./synced_stores.ts";
@@ -157,4 +157,23 @@ export function changed<S extends Sink>(
       return change === undefined ? bound : change(bound);
     },
   });
+}
+
+/** The sink, and what is written to it. */
+export function recorded(
+  sink: Sink,
+): { sink: Sink; rows: RowWrite[]; positions: StreamPosition[] } {
+  const rows: RowWrite[] = [];
+  const positions: StreamPosition[] = [];
+  return {
+    rows,
+    positions,
+    sink: changed(sink, {
+      apply: (own) => async (written, position) => {
+        await own(written, position);
+        rows.push(...written);
+        if (position !== null) positions.push(position);
+      },
+    }),
+  };
 }
