@@ -11,23 +11,24 @@
 import process from "node:process";
 import { PgStream } from "@pgstream/pgstream";
 import { QdrantSink } from "@pgstream/pgstream/qdrant";
+import { documents, type Tables } from "./documents.ts";
 import { embed, EMBEDDING_DIMENSIONS } from "./embed.ts";
-import { keepInStep } from "./in_step.ts";
 
 const { QDRANT_URL: url = "http://localhost:6333", QDRANT_API_KEY: apiKey } = process.env;
 
-const stream = new PgStream({ slotName: "qdrant_example" });
-stream.watch("documents");
+const stream = new PgStream<Tables>({ slotName: "qdrant_example" });
 stream.sink(
   new QdrantSink({
     url,
     collectionName: "documents",
     createCollection: { size: EMBEDDING_DIMENSIONS, distance: "Cosine" },
+    payloadIndexes: { id: "integer" }, // for searches with filter: { id: … }
     ...(apiKey === undefined ? {} : { apiKey }),
   }),
 );
-stream.onChange(keepInStep(embed));
-stream.onChange(({ operation, key }) => console.log(operation, key));
+stream.sync("documents", documents(embed));
+// Called once the store has it.
+stream.onChange(({ operation, key }) => console.log(operation, key ?? "all"));
 
 await stream.setup();
 console.log("streaming");

@@ -15,7 +15,7 @@ import {
   MemoryStateStore,
   PgStream,
   PgStreamError,
-  type Sink,
+  rowPointId,
 } from "@pgstream/pgstream";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -34,9 +34,10 @@ import {
   showStep,
   showSummary,
   showTitle,
+  showVerified,
 } from "./screen.ts";
 import { openSource, openStore, type Source, type Store } from "./servers.ts";
-import { CHAPTERS, type Edit, insert, type Page, PAGES, QUESTIONS } from "./story.ts";
+import { CHAPTERS, type Edit, insert, LOST, type Page, PAGES, QUESTIONS } from "./story.ts";
 
 const ARRIVAL_TIMEOUT_MS = 20_000;
 
@@ -80,54 +81,53 @@ function readOptions(): Options | "help" {
   };
 }
 
-/** What the stream tells the sink, and what it has told so far. */
+/** What the stream has told so far, and what it has embedded. */
 class Follower {
   /** From each change's commit until it could be searched. */
   readonly latencies: number[] = [];
-  readonly #stored = new Set<string>();
+  /** Keys of rows that were there already. */
+  readonly #found = new Set<string>();
+  readonly #embedded = new Set<string>();
+  /** How many texts were embedded. */
+  texts = 0;
 
-  /** How many vectors there are by now. */
-  get stored(): number {
-    return this.#stored.size;
+  /** How many of the rows that were there have their vectors by now. */
+  get found(): number {
+    return this.#found.size;
   }
 
-  /** Handles one event. */
-  async follow(event: ChangeEvent<Page>, sink: Sink): Promise<void> {
-    const done = await this.#apply(event, sink);
-    // A row that was there already has been searchable for no time yet.
-    if (event.backfill) return showProgress(this.stored, PAGES.length);
+  /** The model, counted. */
+  readonly embed: typeof embed = Object.assign(
+    (texts: readonly string[], context: { signal: AbortSignal }) => {
+      this.texts += texts.length;
+      for (const text of texts) this.#embedded.add(text);
+      return embed(texts, context);
+    },
+    { model: embed.model! },
+  );
+
+  /** Called for each event that the store has by now. */
+  follow(event: ChangeEvent<Page>): void {
+    if (event.operation === "insert" && event.backfill) {
+      // A repair hands out its rows as a backfill does.
+      if (this.#found.has(event.key)) return;
+      this.#found.add(event.key);
+      this.#embedded.delete(event.row.content);
+      // A row that was there already has been searchable for no time yet.
+      return showProgress(this.found, PAGES.length);
+    }
     const latencyMs = Date.now() - event.commitTime.getTime();
     this.latencies.push(latencyMs);
     const { lsn, operation } = event;
-    showChange({ lsn, operation, key: event.key ?? "all", done, latencyMs });
+    showChange({ lsn, operation, key: event.key ?? "all", done: this.#done(event), latencyMs });
   }
 
-  async #apply(event: ChangeEvent<Page>, sink: Sink): Promise<string> {
-    if (event.operation === "truncate") {
-      await sink.deleteMany([...this.#stored]);
-      this.#stored.clear();
-      return "vectors deleted";
-    }
-    if (event.operation === "delete") {
-      await sink.delete(event.key);
-      this.#stored.delete(event.key);
-      return "vector deleted";
-    }
-    const { content } = event.row;
-    if (content === undefined) return "text unchanged, vector kept";
-    if (!content) {
-      await sink.delete(event.oldKey ?? event.key);
-      this.#stored.delete(event.oldKey ?? event.key);
-      return "no text, no vector";
-    }
-    const vector = await embed(content);
-    if (event.oldKey !== null) {
-      await sink.delete(event.oldKey);
-      this.#stored.delete(event.oldKey);
-    }
-    await sink.upsert({ id: event.key, vector, payload: { content } });
-    this.#stored.add(event.key);
+  #done(event: ChangeEvent<Page>): string {
+    if (event.operation === "truncate") return "vectors deleted";
+    if (event.operation === "delete") return "vector deleted";
+    if (!event.row.content?.trim()) return "no text, no vector";
     if (event.oldKey !== null) return `moved from "${event.oldKey}"`;
+    if (!this.#embedded.delete(event.row.content)) return "same text, not embedded";
     return event.operation === "insert" ? "embedded, stored" : "embedded again, replaced";
   }
 }
@@ -147,21 +147,25 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
     showReady(store.name, store.place);
     signal.throwIfAborted();
 
-    await embed("The first text takes several times as long as any other.");
+    const warmUp = ["The first text takes several times as long as any other."];
+    await embed(warmUp, { signal });
     showReady("embedding model", `${EMBEDDING_DIMENSIONS} dimensions, in this process, offline`);
 
     const follower = new Follower();
     await commit(PAGES.map(insert), source);
-    const stream = new PgStream({
+    const stream = new PgStream<Record<string, Page>>({
       dsn: source.dsn,
       slotName: source.slotName,
-      backfill: "initial",
       // Nothing is to be left on the server, and nobody goes on from here.
       stateStore: new MemoryStateStore(),
     });
-    stream.watch(source.table);
     stream.sink(store.sink);
-    stream.onChange((event, sink) => follower.follow(event as ChangeEvent<Page>, sink));
+    stream.sync(source.table, {
+      text: (page) => page.content,
+      embed: follower.embed,
+      payload: ["id", "content", "edited_by"],
+    });
+    stream.onChange((event) => follower.follow(event));
     // What an earlier run left on somebody's server, where it was killed.
     if (options.dsn !== undefined) await stream.teardown();
     await stream.setup({ signal });
@@ -171,14 +175,15 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
     running.catch(() => {});
     showReady("stream", `slot and publication ${source.slotName}`);
 
-    const told = tellStory({ source, store, follower, signal });
+    const scene = { stream, source, store, follower, signal };
+    const told = tellStory(scene);
     await Promise.race([told, running.then(() => told)]);
     if (options.keep) {
-      await Promise.race([running, keepGoing({ source, store, signal })]);
+      await Promise.race([running, keepGoing(scene)]);
     }
     await stream.stop();
     await running;
-    showSummary(follower.latencies, (performance.now() - startedAt) / 1000);
+    showSummary(follower, (performance.now() - startedAt) / 1000);
   } finally {
     for (const cleanup of cleanups.reverse()) {
       await cleanup().catch((error) => showError(`Could not clean up: ${describe(error)}`));
@@ -187,14 +192,16 @@ async function runDemo(options: Options, signal: AbortSignal): Promise<void> {
 }
 
 interface Scene {
+  stream: PgStream<Record<string, Page>>;
   source: Source;
   store: Store;
+  follower: Follower;
   signal: AbortSignal;
 }
 
-async function tellStory(scene: Scene & { follower: Follower }): Promise<void> {
+async function tellStory(scene: Scene): Promise<void> {
   showStep(1, "Ten help pages are there already");
-  await arrival(() => scene.follower.stored === PAGES.length, scene);
+  await arrival(() => scene.follower.found === PAGES.length, scene);
   for (const question of QUESTIONS) await ask(question, scene);
   for (const [index, { title, edits }] of CHAPTERS.entries()) {
     showStep(index + 2, title);
@@ -202,9 +209,21 @@ async function tellStory(scene: Scene & { follower: Follower }): Promise<void> {
     for (const edit of edits) await commitAndFollow(edit, scene);
     for (const question of QUESTIONS) await ask(question, scene);
   }
+  showStep(CHAPTERS.length + 2, "The store is compared with the table");
+  await verify(scene);
 }
 
-async function commitAndFollow(edit: Edit, scene: Scene & { follower: Follower }): Promise<void> {
+/** A vector is lost on purpose, is found to be, and is made again. */
+async function verify({ stream, source, store, signal }: Scene): Promise<void> {
+  const before = await stream.verify(source.table, { signal });
+  showVerified("verify", before);
+  await store.sink.delete(rowPointId(before.table, LOST, 0));
+  showVerified(`${LOST} deleted`, await stream.verify(source.table, { signal }));
+  showVerified("repair", await stream.verify(source.table, { repair: true, signal }));
+  showVerified("verify", await stream.verify(source.table, { signal }));
+}
+
+async function commitAndFollow(edit: Edit, scene: Scene): Promise<void> {
   const { latencies } = scene.follower;
   const expected = latencies.length + edit.changes;
   await commit(edit.statements, scene.source);
@@ -233,17 +252,21 @@ async function arrival(arrived: () => boolean, { signal }: Scene): Promise<void>
   }
 }
 
-async function ask(question: string, { store }: Scene): Promise<void> {
-  const hits = await store.sink.search(await embed(question), { limit: 3 });
+async function ask(question: string, { stream, source, signal }: Scene): Promise<void> {
+  const hits = await stream.search(source.table, question, { limit: 3, signal });
   showAnswers(
     question,
-    hits.map(({ id, score, payload }) => ({ id, score, text: String(payload.content) })),
+    hits.map(({ score, payload: { id, content } }) => ({
+      id: String(id),
+      score,
+      text: String(content),
+    })),
   );
 }
 
 async function keepGoing(scene: Scene): Promise<void> {
   const { source, signal } = scene;
-  showStep(CHAPTERS.length + 2, "Now you: it follows what you change, until Ctrl+C");
+  showStep(CHAPTERS.length + 3, "Now you: it follows what you change, until Ctrl+C");
   showCopy("connect", `psql '${source.dsn}'`);
   showCopy(
     "change",

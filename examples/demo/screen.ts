@@ -1,5 +1,6 @@
 /** What the demo says, and how it looks. Colours only where a person reads. */
 
+import type { VerifyReport } from "@pgstream/pgstream";
 import process from "node:process";
 import { styleText } from "node:util";
 
@@ -94,6 +95,23 @@ export function showAnswers(
   if (answers.length === 0) write(paint("dim", "     nothing is stored"));
 }
 
+/** What a comparison of table and store found. */
+export function showVerified(
+  name: string,
+  report: Pick<VerifyReport, "rows" | "points" | "missing" | "stale" | "orphaned" | "repaired">,
+): void {
+  const { rows, points, missing, stale, orphaned, repaired } = report;
+  const differences = missing + stale + orphaned;
+  const found = differences === 0 ? paint("green", "no difference") : paint(
+    differences === repaired ? "yellow" : "red",
+    [
+      `${missing} missing, ${stale} stale, ${orphaned} orphaned`,
+      ...(repaired === 0 ? [] : [`${repaired} repaired`]),
+    ].join("; "),
+  );
+  write(`   ${name.padEnd(17)} ${rows} rows, ${points} vectors: ${found}`);
+}
+
 /** A remark. */
 export function showNote(text: string): void {
   write(`   ${text}`);
@@ -105,13 +123,17 @@ export function showCopy(name: string, text: string): void {
 }
 
 /** The last lines. */
-export function showSummary(latencies: readonly number[], seconds: number): void {
+export function showSummary(
+  { latencies, texts }: { latencies: readonly number[]; texts: number },
+  seconds: number,
+): void {
   const sorted = latencies.toSorted((a, b) => a - b);
   const median = sorted[Math.floor(sorted.length / 2)] ?? 0;
   write();
   write(
     `${paint(["bold", "green"], "done")}  ${sorted.length} changes followed; searchable after ` +
       `${formatMs(median)} (median), ${formatMs(sorted.at(-1) ?? 0)} (max) from their commit; ` +
+      `${texts} texts embedded; ` +
       `${seconds.toFixed(1)} s in all`,
   );
   write();

@@ -33,13 +33,10 @@ export interface Source {
 export interface Store {
   name: string;
   place: string;
-  sink: SearchableSink;
+  sink: Sink;
   /** Removes what was stored and ends the connection; stops a server of ours. */
   close(): Promise<void>;
 }
-
-/** A sink that can be asked. */
-export type SearchableSink = Sink & Pick<PgVectorSink, "search">;
 
 /** Starts a PostgreSQL, or connects to the one of `dsn`, and creates the table. */
 export async function openSource(dsn: string | undefined): Promise<Source> {
@@ -49,7 +46,8 @@ export async function openSource(dsn: string | undefined): Promise<Source> {
   try {
     const [row] = await sql`SELECT current_setting('server_version') AS version`;
     await sql`DROP TABLE IF EXISTS ${sql(table)}`;
-    await sql`CREATE TABLE ${sql(table)} (id text PRIMARY KEY, content text NOT NULL)`;
+    await sql`CREATE TABLE ${sql(table)} (
+      id text PRIMARY KEY, content text NOT NULL, edited_by text NOT NULL DEFAULT 'staff')`;
     return {
       name: `PostgreSQL ${(row!.version as string).split(" ")[0]}`,
       place: placeOf(sql),
@@ -75,33 +73,27 @@ export async function openStore(
   { pgvectorDsn, qdrantUrl }: { pgvectorDsn: string | undefined; qdrantUrl: string | undefined },
   dimensions: number,
 ): Promise<Store> {
-  const store = qdrantUrl === undefined
+  return qdrantUrl === undefined
     ? await openPgvector(pgvectorDsn, dimensions)
     : await openQdrant(qdrantUrl, dimensions);
-  try {
-    // The first use makes the table or collection: what is wrong shows before anything is streamed.
-    await store.sink.search([1, ...new Array<number>(dimensions - 1).fill(0)], { limit: 1 });
-    return store;
-  } catch (error) {
-    await store.close();
-    throw error;
-  }
 }
 
 async function openPgvector(dsn: string | undefined, dimensions: number): Promise<Store> {
   const server = dsn === undefined ? await startPgvector() : null;
   const sql = connect("--pgvector-dsn", server?.dsn ?? dsn!);
-  const table = `${NAME}_embeddings`;
+  // With a schema of its own there is one thing to remove.
+  const removed = () => sql`DROP SCHEMA IF EXISTS ${sql(NAME)} CASCADE`;
   try {
     await sql`CREATE EXTENSION IF NOT EXISTS vector`;
     const [row] = await sql`SELECT extversion FROM pg_extension WHERE extname = 'vector'`;
-    await sql`DROP TABLE IF EXISTS ${sql(table)}`;
+    await removed();
+    await sql`CREATE SCHEMA ${sql(NAME)}`;
     return {
       name: `pgvector ${row!.extversion}`,
       place: `${placeOf(sql)}${server === null ? "" : " (PGlite, in this process)"}`,
-      sink: new PgVectorSink({ sql, table, createTable: { dimensions } }),
+      sink: new PgVectorSink({ sql, table: `${NAME}.embeddings`, createTable: { dimensions } }),
       async close() {
-        await sql`DROP TABLE IF EXISTS ${sql(table)}`;
+        await removed();
         await sql.end({ timeout: 2 });
         await server?.stop();
       },

@@ -8,6 +8,7 @@ export interface Page {
   /** Primary key. */
   id: string;
   content: string;
+  edited_by: string;
 }
 
 /** What staff do in one transaction. `documents` stands for the table, whatever its name is. */
@@ -30,8 +31,11 @@ export const QUESTIONS: readonly string[] = [
   "Is there something to eat on the train?",
 ];
 
+/** The page whose vector is lost at the end. */
+export const LOST = "quiet";
+
 /** What is in the table before anybody watches it. */
-export const PAGES: readonly Page[] = [
+export const PAGES: readonly Omit<Page, "edited_by">[] = [
   {
     id: "refunds",
     content: "We refund a ticket in full until the day before departure. After that the money is " +
@@ -76,7 +80,7 @@ export const PAGES: readonly Page[] = [
 ];
 
 /** A statement that writes a page. */
-export function insert(page: Page): Edit["statements"][number] {
+export function insert(page: (typeof PAGES)[number]): Edit["statements"][number] {
   return {
     text: "INSERT INTO documents (id, content) VALUES ($1, $2)",
     parameters: [page.id, page.content],
@@ -99,6 +103,13 @@ export const CHAPTERS: readonly Chapter[] = [
             "Dogs are welcome in every private compartment. A dog rides for half the fare.",
           ),
         ],
+        changes: 1,
+      },
+      {
+        statements: [{
+          text: "UPDATE documents SET edited_by = $2 WHERE id = $1",
+          parameters: ["wifi", "Mara"],
+        }],
         changes: 1,
       },
       {

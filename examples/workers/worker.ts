@@ -14,14 +14,15 @@
 import { connect } from "cloudflare:sockets";
 import { PgStream } from "@pgstream/pgstream";
 import { QdrantSink } from "@pgstream/pgstream/qdrant";
+import { openAiEmbedder } from "@pgstream/pgstream/sync";
 import { workersConnect } from "@pgstream/pgstream/workers";
-import { keepInStep } from "../in_step.ts";
+import { documents, type Tables } from "../documents.ts";
 
 interface Env {
   DATABASE_URL: string;
   QDRANT_URL: string;
   QDRANT_API_KEY?: string;
-  /** Of an API like OpenAI's: `https://api.openai.com/v1/embeddings`. */
+  /** Of an API like OpenAI's: `https://api.openai.com/v1`. */
   EMBEDDINGS_URL: string;
   EMBEDDINGS_KEY?: string;
   EMBEDDINGS_MODEL: string;
@@ -32,12 +33,11 @@ interface Env {
 export default {
   async scheduled(_controller: unknown, env: Env): Promise<void> {
     // Sockets belong to one run, and so does the stream.
-    const stream = new PgStream({
+    const stream = new PgStream<Tables>({
       dsn: env.DATABASE_URL,
       slotName: "workers_example",
       connect: workersConnect(connect),
     });
-    stream.watch("documents");
     stream.sink(
       new QdrantSink({
         url: env.QDRANT_URL,
@@ -46,7 +46,12 @@ export default {
         ...(env.QDRANT_API_KEY ? { apiKey: env.QDRANT_API_KEY } : {}),
       }),
     );
-    stream.onChange(keepInStep((text) => embed(text, env)));
+    const embed = openAiEmbedder({
+      url: env.EMBEDDINGS_URL,
+      model: env.EMBEDDINGS_MODEL,
+      ...(env.EMBEDDINGS_KEY ? { apiKey: env.EMBEDDINGS_KEY } : {}),
+    });
+    stream.sync("documents", documents(embed));
     try {
       await stream.setup();
       const { events, lsn, busy } = await stream.catchUp({ signal: AbortSignal.timeout(60_000) });
@@ -56,17 +61,3 @@ export default {
     }
   },
 };
-
-async function embed(text: string, env: Env): Promise<number[]> {
-  const response = await fetch(env.EMBEDDINGS_URL, {
-    method: "POST",
-    headers: {
-      "content-type": "application/json",
-      ...(env.EMBEDDINGS_KEY ? { authorization: `Bearer ${env.EMBEDDINGS_KEY}` } : {}),
-    },
-    body: JSON.stringify({ model: env.EMBEDDINGS_MODEL, input: text }),
-  });
-  if (!response.ok) throw new Error(`The embeddings API answers ${response.status}`);
-  const { data: [first] } = await response.json() as { data: [{ embedding: number[] }] };
-  return first.embedding;
-}

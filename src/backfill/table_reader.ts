@@ -29,7 +29,7 @@ const MAX_BYTES = 1024 * 1024;
 /** How long the server may take: a connection can be dead without a word. */
 const READ_MS = 300_000;
 /** How long transactions are waited for that write to the table. Most take a few milliseconds. */
-const WRITERS_MS = 1000;
+const WRITERS_MS = 250;
 /** Of a row's version: no column of a table can have these names. */
 const VERSION = ["xmin", "xmax"];
 

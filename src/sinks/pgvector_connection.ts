@@ -2,7 +2,7 @@
 
 import type postgres from "postgres";
 import { connectLazily } from "./pgvector_dsn.ts";
-import { optionsError, pgVectorError } from "./pgvector_errors.ts";
+import { isConnectionLost, optionsError, pgVectorError } from "./pgvector_errors.ts";
 import { SinkError } from "./sink.ts";
 
 /** What the sink uses of a `postgres()` of postgres.js; a transaction's `sql` has all of it but `begin`. */
@@ -18,6 +18,8 @@ export interface PgVectorSql {
    * transaction that `unsafe` is in.
    */
   begin?(options: string, work: (sql: PgVectorSql) => Promise<unknown>): Promise<unknown>;
+  /** What it was made with. */
+  options?: { prepare?: boolean };
 }
 
 /** Runs a statement and gives its rows, each an array. */
@@ -50,9 +52,8 @@ export class PgVectorConnection {
     if ((dsn === undefined) === (sql === undefined)) {
       throw optionsError("PgVectorSink needs either dsn or sql", "Pass one of them");
     }
-    if (dsn !== undefined) this.#own = connectLazily(dsn);
-    // postgres.js' own type of begin is generic in what its work returns.
-    this.#sql = sql ?? this.#own as unknown as PgVectorSql;
+    if (dsn !== undefined) this.#own = connectLazily(dsn, prepare);
+    this.#sql = sql ?? this.#own!;
     this.#prepare = prepare;
     this.#table = table;
   }
@@ -68,14 +69,21 @@ export class PgVectorConnection {
 
   /** Runs statements that all happen or, where one of them or `work` fails, do not. */
   async transaction<T>(work: (run: Run) => Promise<T>): Promise<T> {
-    const { begin } = this.#sql;
+    const { begin, options } = this.#sql;
     if (begin === undefined) return await work(this.run);
     // Each statement is to see what was committed before it, whatever the server's default is.
-    return await begin.call(
-      this.#sql,
-      "isolation level read committed",
-      (sql) => work((...statement) => this.#run(sql, ...statement)),
-    ) as T;
+    return await begin.call(this.#sql, "isolation level read committed", async (sql) => {
+      try {
+        const done = await work((...statement) => this.#run(sql, ...statement));
+        if (options?.prepare !== false) await commit(sql);
+        return done;
+      } catch (error) {
+        if (!isConnectionLost(error)) throw error;
+        // postgres.js would write ROLLBACK to a socket that is no more, which ends the process. Without an answer
+        // it tells by itself that the connection was lost.
+        return await new Promise<never>(() => {});
+      }
+    }) as T;
   }
 
   /** What a method of the sink does: refused once it is closed, waited for by `close()`. @throws {SinkError} */
@@ -120,4 +128,13 @@ export class PgVectorConnection {
   ): Promise<readonly unknown[]> {
     return await sql.unsafe(statement, parameters, { prepare: prepare && this.#prepare }).values();
   }
+}
+
+/**
+ * Leaves an empty transaction to postgres.js, whose COMMIT is a prepared statement. Where a pooler gives the
+ * transaction a server's session that does not have it, that fails, and is tried again by itself: then COMMIT
+ * undoes what failed, and says nothing.
+ */
+async function commit(sql: PgVectorSql): Promise<void> {
+  await sql.unsafe("commit; begin");
 }

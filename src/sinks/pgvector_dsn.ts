@@ -37,12 +37,17 @@ const LIBPQ_PARAMETERS: ReadonlySet<string> = new Set([
 /**
  * Makes a `postgres()`, which connects when it is first used.
  *
+ * @param prepare false: none of its statements is, COMMIT neither
  * @throws {SinkError} `sink-options`, with none of the dsn in it.
  */
-export function connectLazily(dsn: string): postgres.Sql {
+export function connectLazily(dsn: string, prepare = true): postgres.Sql {
   try {
     if (!/^postgres(ql)?:\/\//.test(dsn)) throw new RangeError("Not a URI");
-    return postgres(withoutLibpqParameters(dsn), { fetch_types: false, onnotice: () => {} });
+    return postgres(withoutLibpqParameters(dsn), {
+      fetch_types: false,
+      onnotice: () => {},
+      prepare,
+    });
   } catch {
     // No cause: what a URL parser throws repeats its input, password included.
     throw optionsError(

@@ -113,7 +113,7 @@ export function pgVectorError(error: unknown, table: string): SinkError {
       "sink-unauthorized",
       `The server of table ${table} refused access (${message})`,
       code === "42501"
-        ? "GRANT INSERT, UPDATE, DELETE and SELECT on the table; CREATE EXTENSION vector may need " +
+        ? "GRANT INSERT, UPDATE, DELETE and SELECT on the table that it names; CREATE EXTENSION vector may need " +
           "a superuser, once"
         : "Check user and password of the dsn",
     );
@@ -159,6 +159,12 @@ export function pgVectorError(error: unknown, table: string): SinkError {
     }`,
     "Look the SQLSTATE up in the PostgreSQL manual, appendix A, or at the server's own log",
   );
+}
+
+/** True where there is no connection any more, or never was one: not for an answer of the server. */
+export function isConnectionLost(error: unknown): boolean {
+  const { code = "", severity } = (error ?? {}) as Caught;
+  return severity === undefined && CONNECTION_LOST.test(code);
 }
 
 /** What the constructor refuses. */

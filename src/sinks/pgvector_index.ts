@@ -9,6 +9,7 @@ export type PgVectorDistance = "cosine" | "l2" | "ip";
 
 /** An index of type HNSW. https://github.com/pgvector/pgvector#hnsw */
 export interface HnswIndex {
+  /** The only one that the sink makes; others you make yourself. */
   type: "hnsw";
   /** Default `"cosine"`. */
   distance?: PgVectorDistance;
@@ -42,7 +43,7 @@ export function readIndex(
   if (read.type !== "hnsw" || !Object.hasOwn(OPERATORS, read.distance ?? "cosine")) {
     throw optionsError(
       "createTable.index is none that the sink makes",
-      'Pass "hnsw", or { type: "hnsw", distance: "cosine" }, or "l2" or "ip" for it; others you make yourself',
+      'Pass "hnsw", or { type: "hnsw", distance: "cosine" }, or "l2" or "ip" for it',
     );
   }
   for (const number of [read.m, read.efConstruction]) {

@@ -51,6 +51,13 @@ export class QdrantCollection {
     return this.#vectorName === undefined ? values : { [this.#vectorName]: values };
   }
 
+  /** The vector of a point that was read; null where it has none of this name. */
+  vectorOf(vector: unknown): number[] | null {
+    const named = (vector ?? {}) as Record<string, unknown>;
+    const values = this.#vectorName === undefined ? vector : named[this.#vectorName];
+    return Array.isArray(values) ? values : null;
+  }
+
   /** What says in a query which vectors are meant. */
   using(): { using?: string } {
     return this.#vectorName === undefined ? {} : { using: this.#vectorName };

@@ -19,6 +19,8 @@ import type { SyncOptions } from "./options.ts";
 import { Positions } from "./positions.ts";
 import { publishedStores } from "./published_stores.ts";
 import { resolveSync, type TableSync } from "./resolve_options.ts";
+import { checkRowKeys } from "./row_key.ts";
+import { retried } from "./retried.ts";
 import { RowSync } from "./row_sync.ts";
 import { systemTimers } from "./timers.ts";
 import { Verification, type VerifyOptions, type VerifyReport } from "./verify.ts";
@@ -57,6 +59,8 @@ export interface SyncRun {
   confirmedLsn: Lsn;
   /** False where changes were missed, or the slot begins anew. */
   continues: boolean;
+  /** Aborted when the stream is told to stop. */
+  signal: AbortSignal;
   /** How many events may be handled side by side. */
   lanes: number;
   /** All before it is handled. */
@@ -111,18 +115,19 @@ export class SyncEngine {
    * Makes the stores ready.
    *
    * @returns what is to be warned of
-   * @throws {SinkError} what is missing in a store; {PgStreamError} `model-changed`.
+   * @throws {SinkError} what is missing in a store; {PgStreamError} `model-changed`, `sync-key`.
    */
   async prepare(signal?: AbortSignal): Promise<string[]> {
-    await (this.#prepared ??= this.#prepareStores());
     const { connector, publicationName } = this.#options;
+    await checkRowKeys([...this.#syncs.values()].map(({ name }) => name), connector, signal);
+    await (this.#prepared ??= this.#prepareStores());
     return await publishedStores(this.#sinks, connector, publicationName, signal);
   }
 
   /** The stream has its slot, and nothing of it was read yet. @throws as `prepare()`; `sync-behind`. */
   async arrived(run: SyncRun): Promise<void> {
     await (this.#prepared ??= this.#prepareStores());
-    await this.#positions.arrived({
+    await this.#positionsAsOf(run).arrived({
       ...run,
       isFilled: (sink) =>
         [...this.#filled].some((table) => this.#syncs.get(table)?.sync.sink === sink),
@@ -132,6 +137,20 @@ export class SyncEngine {
     this.#connected = true;
     if (this.#arrivals++ > 0) return;
     for (const { name, sync } of this.#syncs.values()) await this.#fillAnew(name, sync, run);
+  }
+
+  /** A store that does not answer while a connection is remade is asked again; at first, it is an error. */
+  #positionsAsOf({ signal }: SyncRun): Pick<Positions, "arrived"> {
+    const { retry, logger } = this.#options;
+    if (this.#arrivals === 0) return this.#positions;
+    return retried(this.#positions, ["arrived"], {
+      retry,
+      signal,
+      pause: (ms, signal) => {
+        logger.warn(`A store does not say how far it is: asking again in ${Math.round(ms)} ms`);
+        return pause(ms, signal);
+      },
+    });
   }
 
   /** All rows of a table were handed out that were there when its backfill began. */
@@ -189,6 +208,8 @@ export class SyncEngine {
     this.#run = null;
     this.#arrivals = 0;
     this.#prepared = null;
+    // The slot may be another one by the next.
+    this.#filled.clear();
   }
 
   /** Compares a table with its store. @throws as `PgStream.verify()` does */

@@ -243,7 +243,8 @@ function behind(slotName: string, { endLsn }: StreamPosition, confirmedLsn: Lsn)
     {
       kind: "sync-behind",
       hint:
-        "It was restored from a backup, or is another one. Fill it anew: teardown(), setup() and start().",
+        "It was restored from a backup, or is another one. Fill it anew: teardown(), setup() and start(); " +
+        "then verify() with repair removes what was deleted meanwhile.",
     },
   );
 }

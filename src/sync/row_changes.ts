@@ -1,10 +1,9 @@
 /** What is left to do of events: the last state of each row that they touched. */
 
 import type { AnyRow, ChangeEvent } from "../change.ts";
-import type { EventTable } from "../delivery/event_builder.ts";
-import { PgStreamError } from "../errors.ts";
 import { formatPayload } from "../sinks/payload.ts";
-import { formatTableName, quoteTableName, type TableName } from "../table_name.ts";
+import { formatTableName } from "../table_name.ts";
+import { keyMissing } from "./row_key.ts";
 
 /** A row as its last event left it. */
 export interface RowChange {
@@ -15,8 +14,12 @@ export interface RowChange {
   readonly lsn: string;
   /** The place of that. */
   readonly ordinal: number;
+  /** True where it is what one event made of the row, and no other one came before it here. */
+  readonly alone: boolean;
   /** True where nothing is known of what the store has of it: a row of a backfill, or one that was gone between. */
   readonly anew: boolean;
+  /** The key that it had before these events, where that is another one. */
+  readonly from: string | null;
   /** Where it is gone by a change of its key, its first event here: the row that it was, where all of it was sent. */
   readonly left: AnyRow | null;
 }
@@ -51,7 +54,9 @@ export function rowChanges(events: readonly ChangeEvent[]): Map<string, TableCha
       continue;
     }
     const row = wholeRow(event);
+    let from = table.rows.get(event.key)?.from ?? null;
     if (event.operation === "update" && event.oldKey !== null) {
+      from = table.rows.get(event.oldKey)?.from ?? event.oldKey;
       const columns = [...Object.keys(event.row), ...event.unchanged];
       remove(table.rows, event.oldKey, event, tells(event, columns) ? event.oldRow : null);
     }
@@ -59,8 +64,18 @@ export function rowChanges(events: readonly ChangeEvent[]): Map<string, TableCha
     // another key, and the event that says so is on its way. Until it comes, the store has what it has.
     if (row === null) continue;
     const { key } = event;
-    const anew = event.backfill || (table.rows.get(key)?.anew ?? false);
-    table.rows.set(key, { key, row, lsn, ordinal, anew, left: null });
+    const before = table.rows.get(key);
+    const anew = event.backfill || (before?.anew ?? false);
+    table.rows.set(key, {
+      key,
+      row,
+      lsn,
+      ordinal,
+      alone: before === undefined,
+      anew,
+      from,
+      left: null,
+    });
   }
   return tables;
 }
@@ -81,7 +96,9 @@ function remove(
     row: null,
     lsn,
     ordinal,
+    alone: held === undefined,
     anew: true,
+    from: null,
     left: held === undefined ? left : null,
   });
 }
@@ -120,24 +137,4 @@ function tellsKey({ key, oldRow }: ChangeEvent & { key: string; oldRow: AnyRow }
   } catch {
     return true; // an array's text
   }
-}
-
-/**
- * Refuses a table whose changes do not all tell which row they are of.
- *
- * @throws {PgStreamError} `sync-key`
- */
-export function checkRowKey({ name, primaryKey, keyed }: EventTable): void {
-  if (primaryKey.length === 0 || !keyed) throw keyMissing(name);
-}
-
-function keyMissing(name: TableName): PgStreamError {
-  const table = formatTableName(name);
-  return new PgStreamError(`Cannot sync ${table}: its changes do not tell the primary key`, {
-    kind: "sync-key",
-    hint: "Give it a primary key where it has none, then run: " +
-      `ALTER TABLE ${
-        quoteTableName(name)
-      } REPLICA IDENTITY DEFAULT; FULL where the key is DEFERRABLE`,
-  });
 }

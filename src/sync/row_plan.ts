@@ -6,7 +6,6 @@ import {
   type RowState,
   type RowWrite,
   type SourcePosition,
-  type StreamPosition,
 } from "../sinks/rows.ts";
 import { compareSourcePositions } from "../sinks/positions.ts";
 import type { TableSync } from "./resolve_options.ts";
@@ -39,28 +38,45 @@ export function idsOf({ sync, change, wanted }: MadeRow): string[] {
   return wanted.points.map(({ id }) => id);
 }
 
+/** The ids under which the store may have vectors of the row's texts, where it had another key. */
+export function formerIdsOf({ sync, change: { from }, wanted }: MadeRow): string[] {
+  return from === null ? [] : wanted.points.map((_, chunk) => rowPointId(sync.table, from, chunk));
+}
+
 /** True where the store has this point of a row as it is to be. */
 export function isStored(
   state: RowState | undefined,
   point: WantedPoint,
-  { points, payload }: WantedRow,
+  { points }: WantedRow,
   model: string,
 ): boolean {
   return state !== undefined && state.fingerprint === point.fingerprint &&
-    state.chunks === points.length && state.model === model && isSameJson(state.payload, payload);
+    state.chunks === points.length && state.model === model &&
+    isSameJson(state.payload, point.payload);
+}
+
+/** The ids of the points that it had beyond those, under either key. */
+export function furtherIdsOf(
+  { sync: { table }, change: { key, from }, wanted }: MadeRow,
+  states: ReadonlyMap<string, RowState>,
+): string[] {
+  return [key, ...from === null ? [] : [from]].flatMap((key) => {
+    const chunks = states.get(rowPointId(table, key, 0))?.chunks ?? 0;
+    const first = wanted.points.length;
+    const more = Math.max(0, chunks - first);
+    return Array.from({ length: more }, (_, at) => rowPointId(table, key, first + at));
+  });
 }
 
 /**
  * Compares a row with what the store has.
  *
  * @param states by id; null where the store does not tell
- * @param position what the store keeps with the write; null where it keeps none
  * @returns null: there is nothing to write
  */
 export function planRow(
   made: MadeRow,
   states: ReadonlyMap<string, RowState> | null,
-  position: StreamPosition | null,
 ): RowPlan | null {
   const { change, wanted } = made;
   const { model } = made.sync.maker;
@@ -77,11 +93,11 @@ export function planRow(
     (first === undefined
       ? stored.some((state) => state !== undefined)
       : first.chunks > wanted.points.length);
-  // What is written although nothing but the position is new keeps older writes out: those of a process that
-  // was replaced and does not know it yet, and those of a replay, which would also embed. Where the position
-  // of the stream is stored, that does both.
-  const isGuarded = order.every((sign) => sign === 0) || covers(position, made.position);
-  const isSame = !surplus && isGuarded &&
+  // One event that leaves what the store has needs no write: what comes again, or late from a process that was
+  // replaced, is either refused, or the same. Of several, those before the last may have made something else of
+  // the row; so the row takes the place of the last, which keeps them out, and their texts from being embedded.
+  const isLast = change.alone || order.every((sign) => sign === 0);
+  const isSame = !surplus && isLast &&
     wanted.points.every((point, at) => isStored(stored[at], point, wanted, model));
   return isSame ? null : { made, kept, surplus };
 }
@@ -89,26 +105,14 @@ export function planRow(
 /** The write, with the vectors that the store has not. */
 export function rowWrite({ made, kept, surplus }: RowPlan, vectors: TextVectors): RowWrite {
   const { sync, change, position, wanted } = made;
-  const points = wanted.points.map(({ id, fingerprint }, chunk): RowPoint => ({
+  const points = wanted.points.map(({ id, fingerprint, payload }, chunk): RowPoint => ({
     id,
     fingerprint,
     vector: kept[chunk] ? null : vectors.get(fingerprint),
-    payload: wanted.payload,
+    payload,
   }));
   const { table, maker: { model } } = sync;
   return { table, key: change.key, position, model, points, surplus };
-}
-
-/** True where all up to the row's position is stored with the stream's. */
-function covers(stream: StreamPosition | null, row: SourcePosition): boolean {
-  if (stream === null) return false;
-  const { systemId, timeline, endLsn, commitLsn, ordinal } = stream;
-  // A commit record begins before its end.
-  const isWhole = compareSourcePositions({ systemId, timeline, lsn: endLsn, ordinal: -1 }, row);
-  if (isWhole !== null && isWhole > 0) return true;
-  if (commitLsn === null || ordinal === null) return false;
-  const isIn = compareSourcePositions({ systemId, timeline, lsn: commitLsn, ordinal }, row);
-  return isIn !== null && isIn >= 0;
 }
 
 /**

@@ -47,7 +47,19 @@ test("the demo's answers follow the changes of the table", async () => {
   ]);
   assertMatch(stdout, /10 of 10 rows/);
   assertMatch(stdout, /\d+\/[0-9A-F]+ +update +dogs +moved from "animals" +\d+ ms/);
-  assertMatch(stdout, /done {2}6 changes followed/);
+  assertMatch(stdout, /update +wifi +same text, not embedded/);
+  assertMatch(
+    stdout,
+    new RegExp(
+      [
+        "verify +10 rows, 10 vectors: no difference",
+        "quiet deleted +10 rows, 9 vectors: 1 missing, 0 stale, 0 orphaned",
+        "repair +10 rows, 10 vectors: 1 missing, 0 stale, 0 orphaned; 1 repaired",
+        "verify +10 rows, 10 vectors: no difference",
+      ].join("\\n +"),
+    ),
+  );
+  assertMatch(stdout, /done {2}7 changes followed/);
 });
 
 test("the demo leaves nothing on a server of one's own", { skip: needsOwnServer }, async () => {

@@ -207,21 +207,36 @@ test("custom_sink.ts writes a line for each write", async () => {
   }
 });
 
-test("pgvector.ts keeps the vectors in step", async () => {
+test("pgvector.ts keeps the vectors in step, rows that were there too, and answers a question", async () => {
   const store = await startPgvector();
+  const environment = { VECTOR_URL: store.dsn };
   const sql = postgres(store.dsn, { max: 1, onnotice: () => {} });
-  const example = new Example("pgvector.ts", { VECTOR_URL: store.dsn });
+  await source.query(
+    "TRUNCATE documents; INSERT INTO documents VALUES (1, 'bread'), (2, 'a comet')",
+  );
+  const example = new Example("pgvector.ts", environment);
   try {
-    await running(example, async () => {
-      await example.says(/streaming/);
-      await source.query("INSERT INTO documents VALUES (1, 'bread'), (2, 'a comet')");
-      await source.query("UPDATE documents SET content = 'cheese' WHERE id = 1");
-      await source.query("DELETE FROM documents WHERE id = 2");
-      await example.says(/delete 2/);
-    });
-    const rows = await sql`SELECT id, payload, vector_dims(vector) AS n FROM document_embeddings`;
-    assertEquals([...rows], [{ id: "1", payload: { content: "cheese" }, n: 512 }]);
+    await example.says(/streaming/);
+    await example.says(/insert 1\ninsert 2/);
+    await source.query("UPDATE documents SET content = 'a recipe for cheese' WHERE id = 1");
+    await source.query("DELETE FROM documents WHERE id = 2");
+    await source.query("INSERT INTO documents VALUES (3, 'the moons of Jupiter'), (4, NULL)");
+    await example.says(/insert 4/);
+    await example.interrupt();
+    const rows = await sql`
+      SELECT source_key AS key, payload, vector_dims(vector) AS n FROM document_embeddings ORDER BY 1`;
+    assertEquals([...rows], [
+      { key: "1", payload: { id: 1, content: "a recipe for cheese" }, n: 512 },
+      { key: "3", payload: { id: 3, content: "the moons of Jupiter" }, n: 512 },
+    ]);
+    const asking = new Example("pgvector.ts", environment, "What do astronomers look at?");
+    await asking.ends();
+    assertMatch(
+      asking.output,
+      /^0\.\d\d 3 the moons of Jupiter\n-?0\.\d\d 1 a recipe for cheese\n$/,
+    );
   } finally {
+    example[Symbol.dispose]();
     await sql.end();
     await store.stop();
   }
@@ -237,10 +252,20 @@ test("qdrant.ts keeps the vectors in step", async () => {
       await source.query("DELETE FROM documents WHERE id = 2");
       await example.says(/delete 2/);
     });
-    const answer = await fetch(`${store.url}/collections/documents/points/1`);
-    const { result } = await answer.json() as { result: { payload: unknown; vector: number[] } };
-    assertEquals(result.payload, { content: "bread" });
-    assertEquals(result.vector.length, 512);
+    const answer = await fetch(`${store.url}/collections/documents/points/scroll`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ with_payload: true, with_vector: true }),
+    });
+    const { result: { points } } = await answer.json() as {
+      result: { points: { payload: Record<string, unknown>; vector: number[] }[] };
+    };
+    assertEquals(
+      points.map(({ vector, payload: { id, content } }) => [vector.length, id, content]),
+      [
+        [512, 1, "bread"],
+      ],
+    );
     assertMatch(example.output, /insert 1\ninsert 2\ndelete 2/);
   } finally {
     await store.close();

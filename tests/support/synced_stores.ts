@@ -87,13 +87,15 @@ export function memoryStore(): SyncedStore {
   return {
     name: "MemorySink",
     open: () => sink,
-    points: () =>
-      Promise.resolve(
-        sink.points().map(({ id, vector, payload }): FoundPoint => {
-          const [table, key, chunk] = JSON.parse(id);
-          return { table, key, chunk, vector: [...vector], payload };
-        }).sort(byPlace),
-      ),
+    points: () => Promise.resolve(memoryPoints(sink)),
     stop: () => Promise.resolve(),
   };
+}
+
+/** What it has stored of rows. */
+export function memoryPoints(sink: MemorySink): FoundPoint[] {
+  return sink.points().map(({ id, vector, payload }): FoundPoint => {
+    const [table, key, chunk] = JSON.parse(id);
+    return { table, key, chunk, vector: [...vector], payload };
+  }).sort(byPlace);
 }

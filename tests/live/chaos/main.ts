@@ -6,6 +6,7 @@
  * deno task chaos kill --rounds 100      # goes on from the last seed that was played
  * deno task chaos cut --minutes 30
  * deno task chaos kill --seed 17         # plays one round again, and keeps no score
+ * deno task chaos sync --rows 100000     # of rounds of `sync`, tables of so many rows
  * ```
  */
 
@@ -33,7 +34,7 @@ async function play(
   name: string,
   seeds: number[],
   until: number,
-  keep: boolean,
+  { keep, rows }: { keep: boolean; rows: string | undefined },
 ): Promise<boolean> {
   const scenario = scenarios[name]!;
   const part = await Part.begin(name, seeds[0]!);
@@ -42,7 +43,12 @@ async function play(
   let server: PostgresServer | undefined;
   try {
     server = await startPostgres({ major, settings, lifetimeMs: SERVER_LIFETIME_MS });
-    const stage = { server, runtimes: RUNTIMES, ...LONG };
+    const stage = {
+      server,
+      runtimes: RUNTIMES,
+      ...LONG,
+      ...(rows === undefined ? {} : { syncedRows: Number(rows) }),
+    };
     for (const seed of seeds) {
       if (performance.now() > until) break;
       const beganAt = performance.now();
@@ -81,6 +87,7 @@ async function main(): Promise<number> {
       seed: { type: "string" },
       rounds: { type: "string" },
       minutes: { type: "string" },
+      rows: { type: "string" },
     },
     allowPositionals: true,
   });
@@ -102,7 +109,7 @@ async function main(): Promise<number> {
     for (let seed = first; seed < end && performance.now() < until;) {
       const size = Math.min(ROUNDS_OF_PART - seed % ROUNDS_OF_PART, end - seed);
       const seeds = Array.from({ length: size }, (_, index) => seed + index);
-      well = await play(name, seeds, until, keep) && well;
+      well = await play(name, seeds, until, { keep, rows: values.rows }) && well;
       seed += size;
     }
   }

@@ -20,6 +20,8 @@ export interface Stage {
   faultyEvents: number;
   /** How much a round of `retention` writes that nobody watches, in MB. */
   unwatchedMb: number;
+  /** How many rows a round of `sync` begins with. Default: 2,000. */
+  syncedRows?: number;
 }
 
 /** What came of a round. */

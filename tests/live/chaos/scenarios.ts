@@ -9,6 +9,7 @@ import { reconnect } from "./reconnect.ts";
 import type { RoundResult, Stage } from "./round.ts";
 import { serverStop } from "./server_stop.ts";
 import { signals } from "./signals.ts";
+import { sync } from "./sync.ts";
 
 /** Plays one round. */
 export type Scenario = (stage: Stage, seed: number) => Promise<RoundResult>;
@@ -27,10 +28,12 @@ export const scenarios: Record<string, Scenario> = {
   retention,
   stream,
   backfill,
+  sync,
 };
 
 /** What servers a scenario needs, where not any will do. */
 export const servers: Record<string, { majors: number[]; settings: Record<string, string> }> = {
+  sync: { majors: [18, 17, 14, 10], settings: {} },
   stream: { majors: [18, 17, 14, 10], settings: { max_prepared_transactions: "20" } },
   backfill: { majors: [18, 17, 14, 10], settings: { max_prepared_transactions: "20" } },
 };

@@ -58,6 +58,8 @@ export interface OpenAiServer extends AsyncDisposable {
   abandoned: number;
   /** Queues a failure: each request takes one. */
   fail(next: OpenAiFailure): void;
+  /** Those that no request has taken. */
+  failures: OpenAiFailure[];
 }
 
 /** The vector of a text: the same for the same text, exact as 32-bit floats. */
@@ -87,6 +89,7 @@ export async function startOpenAi(options: OpenAiServerOptions = {}): Promise<Op
     requests: [],
     headers: [],
     abandoned: 0,
+    failures,
     fail: (next) => void failures.push(next),
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy();

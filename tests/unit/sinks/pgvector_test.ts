@@ -1,6 +1,6 @@
 import { describe, test } from "node:test";
-import { assertEquals, assertFalse, assertThrows } from "@std/assert";
-import { PgVectorSink } from "../../../src/sinks/pgvector.ts";
+import { assertEquals, assertFalse, assertStringIncludes, assertThrows } from "@std/assert";
+import { type CreateTableOptions, PgVectorSink } from "../../../src/sinks/pgvector.ts";
 import { pgVectorError } from "../../../src/sinks/pgvector_errors.ts";
 import { SinkError } from "../../../src/sinks/sink.ts";
 
@@ -33,6 +33,31 @@ describe("options of PgVectorSink", () => {
         SinkError,
         "createTable.dimensions",
       );
+    }
+  });
+
+  test("an index that pgvector could not make is refused before the table is filled", () => {
+    const dsn = "postgresql://localhost/db";
+    const make = (createTable: unknown) => () =>
+      new PgVectorSink({ dsn, createTable: createTable as CreateTableOptions });
+    make({ dimensions: 2000, index: "hnsw" })();
+    make({ dimensions: 3072, type: "halfvec", index: { type: "hnsw", distance: "ip", m: 8 } })();
+    make({ dimensions: 3072 })();
+    make({ dimensions: 100_000, type: "sparsevec", index: "hnsw" })();
+    const error = assertThrows(make({ dimensions: 3072, index: "hnsw" }), SinkError);
+    assertEquals(error.kind, "sink-options");
+    assertStringIncludes(error.message, "2000");
+    assertStringIncludes(error.hint!, "halfvec");
+    const refused: [unknown, string][] = [
+      [{ dimensions: 4001, type: "halfvec", index: "hnsw" }, "4000"],
+      [{ dimensions: 3, type: "bit" }, "createTable.type"],
+      [{ dimensions: 3, index: "ivfflat" }, "createTable.index"],
+      [{ dimensions: 3, index: { type: "hnsw", distance: "toString" } }, "createTable.index"],
+      [{ dimensions: 3, index: { type: "hnsw", m: "1; drop table x" } }, "m or efConstruction"],
+      [{ dimensions: 3, index: { type: "hnsw", efConstruction: 0 } }, "m or efConstruction"],
+    ];
+    for (const [createTable, text] of refused) {
+      assertThrows(make(createTable), SinkError, text);
     }
   });
 });

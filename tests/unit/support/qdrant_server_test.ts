@@ -167,7 +167,7 @@ describe("stand-in for Qdrant", () => {
   });
 
   test("a server of before 1.16 passes over update_filter", async () => {
-    await using old = await startQdrant({ ignoresUpdateFilter: true });
+    const old = await startQdrant({ ignoresUpdateFilter: true });
     const send = async (method: string, path: string, body: unknown) => {
       const headers = { "content-type": "application/json" };
       const response = await fetch(old.url + path, { method, headers, body: JSON.stringify(body) });
@@ -181,6 +181,7 @@ describe("stand-in for Qdrant", () => {
     }
     const { points: found } = await send("POST", "/collections/docs/points/scroll", {});
     assertEquals(found, [{ id: 1, payload: { v: 1 } }]);
+    await old.close();
   });
 
   test("of a batch, what stands before the operation that is refused is done", async () => {

@@ -2,8 +2,8 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import type { AnyRow, ChangeEvent } from "../../../src/change.ts";
 import { PgStreamError } from "../../../src/errors.ts";
-import { checkRowKey, rowChanges, type TableChanges } from "../../../src/sync/row_changes.ts";
-import { deleteOf, DOCUMENTS, insertOf, truncateOf, updateOf } from "../delivery/harness.ts";
+import { rowChanges, type TableChanges } from "../../../src/sync/row_changes.ts";
+import { deleteOf, insertOf, truncateOf, updateOf } from "../delivery/harness.ts";
 
 /** Events in order, each at the place of its index. */
 function changesOf(...events: ChangeEvent[]): TableChanges {
@@ -70,6 +70,16 @@ test("nothing is taken for granted of rows of a backfill, and of rows that were 
   assertEquals(anew(insertOf("1", { backfill: true }), update("1", "b")), "1 true");
   assertEquals(anew(remove("1"), insert("1", "b")), "1 true");
   assertEquals(anew(update("2", "a", "1"), insert("1", "b")), "1 true,2 false");
+});
+
+test("a row of several events is told from a row of one: what they made of it between is not known", () => {
+  const alone = (...events: ChangeEvent[]) =>
+    [...changesOf(...events).rows.values()].map(({ key, alone }) => `${key} ${alone}`).join();
+  assertEquals(alone(update("1", "a"), update("2", "b"), update("2", "c")), "1 true,2 false");
+  assertEquals(
+    alone(remove("1"), insert("1", "a"), update("3", "b", "2")),
+    "1 false,2 true,3 true",
+  );
 });
 
 test("columns that were not sent are taken from the old row; the event itself stays as it is", () => {
@@ -145,12 +155,5 @@ test("keys that look like an index' are keys", () => {
     for (const row of [{ id }, { slug: id }]) {
       assertEquals(said(changesOf(deleteOf(key, { row, oldRow: row }))), `${key}: -@0`);
     }
-  }
-});
-
-test("tables whose changes do not tell the primary key are refused before they are synced", () => {
-  checkRowKey(DOCUMENTS);
-  for (const table of [{ ...DOCUMENTS, primaryKey: [] }, { ...DOCUMENTS, keyed: false }]) {
-    assertEquals(assertThrows(() => checkRowKey(table), PgStreamError).kind, "sync-key");
   }
 });

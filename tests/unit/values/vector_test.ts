@@ -1,6 +1,7 @@
 import { describe, test } from "node:test";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
+  formatSparseVector,
   formatVector,
   parseSparseVector,
   parseVector,
@@ -60,6 +61,13 @@ describe("vector text", () => {
     for (const text of ["", "{}", "{1}/2", "{1:}/2", "{a:1}/2", "{1:x}/2", "{1:1}/", "[1,2]"]) {
       assertThrows(() => parseSparseVector(text), RangeError);
     }
+  });
+
+  test("a sparse vector is written without what is 0, as a 32-bit float", () => {
+    assertEquals(formatSparseVector([1.5, 0, -2e-5, -0, 1e-60]), "{1:1.5,3:-0.00002}/5");
+    assertEquals(formatSparseVector(Float32Array.of(0, 0.1)), "{2:0.1}/2");
+    assertEquals(formatSparseVector([0, 0]), "{}/2");
+    assertThrows(() => formatSparseVector([1, NaN]), RangeError);
   });
 
   test("what is no vector is refused, and not repeated", () => {
