@@ -129,11 +129,8 @@ export class MemorySink extends Sink implements RowSink {
   }
 
   /** The vectors of points of rows. */
-  vectors(ids: readonly string[]): Promise<Map<string, RowVector>> {
-    const found = ids.flatMap((id) => this.#rows.get(id) ?? []).map((
-      { id, fingerprint },
-    ) => [id, { fingerprint, vector: this.get(id)!.vector }] as const);
-    return Promise.resolve(new Map(found));
+  async vectors(ids: readonly string[]): Promise<Map<string, RowVector>> {
+    return (await this.#rowSink()).vectors(ids);
   }
 
   /** Points of a table, in the order in which they first came. */

@@ -7,6 +7,7 @@ import type {
   RowPage,
   RowPoint,
   RowState,
+  RowVector,
   RowWrite,
   SourcePosition,
   StreamPosition,
@@ -68,6 +69,16 @@ export class MemoryRowSink {
   fingerprints(ids: readonly string[]): Map<string, RowState> {
     const points = ids.flatMap((id) => this.#rows.get(id) ?? []);
     return new Map(points.map((point) => [point.id, this.#state(point)]));
+  }
+
+  /** The vectors of points of rows. */
+  vectors(ids: readonly string[]): Map<string, RowVector> {
+    const points = ids.flatMap((id) => this.#rows.get(id) ?? []);
+    return new Map(
+      points.map(({ id, fingerprint }) => {
+        return [id, { fingerprint, vector: this.#points.get(id)!.vector }];
+      }),
+    );
   }
 
   /** Points of a table, in the order in which they first came. @param after `next` of the page before */
