@@ -74,11 +74,10 @@ export class MemoryRowSink {
   /** The vectors of points of rows. */
   vectors(ids: readonly string[]): Map<string, RowVector> {
     const points = ids.flatMap((id) => this.#rows.get(id) ?? []);
-    return new Map(
-      points.map(({ id, fingerprint }) => {
-        return [id, { fingerprint, vector: this.#points.get(id)!.vector }];
-      }),
-    );
+    return new Map(points.map(({ id, fingerprint }) => {
+      const { vector } = this.#points.get(id)!;
+      return [id, { fingerprint, vector }];
+    }));
   }
 
   /** Points of a table, in the order in which they first came. @param after `next` of the page before */

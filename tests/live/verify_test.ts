@@ -203,9 +203,10 @@ for (const major of testMajors(18, 13)) {
       await synced.stop();
     });
 
+    // Which version hides it is no matter.
+    if (major !== 18) return;
     test("what is committed and not shown yet is neither found nor removed", {
-      // The rest of it is no matter of versions.
-      skip: needsOwnServer || major !== 18,
+      skip: needsOwnServer,
     }, async () => {
       const table = await tableOf(20);
       const synced = await startSync(db, table, { concurrency: major === 18 ? 1 : 4 });
