@@ -90,7 +90,7 @@ export interface BundleFile {
 /** How bundles are made. */
 export interface BundleOptions {
   minify: boolean;
-  /** Default: false. */
+  /** Not of the bundle for Workers. Default: false. */
   sourceMap?: boolean;
 }
 
