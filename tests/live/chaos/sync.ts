@@ -4,19 +4,18 @@
  * again is what was in hand at an interruption.
  */
 
-import { equal } from "@std/assert";
 import { compareSourcePositions } from "../../../src/sinks/positions.ts";
 import { parseLsn } from "../../../mod.ts";
 import { seededRandom } from "../../support/random.ts";
-import { startOpenAi, vectorOf } from "../../support/servers/open_ai.ts";
+import { startOpenAi } from "../../support/servers/open_ai.ts";
 import { sleep, started, until, within } from "../../support/streams.ts";
 import { verdictOf } from "./oracle.ts";
 import { ConsumerProcess } from "./process.ts";
 import { FaultyProxy } from "./proxy.ts";
 import type { RoundResult, Stage } from "./round.ts";
 import { DIMENSIONS, type SyncPlan, syncStream } from "./sync_plan.ts";
-import { type ChaosStore, startStore, type StoredPoint, type StoredRow } from "./sync_store.ts";
-import { MOST_PIECES, nameOf, SyncWorld, type WantedPoint } from "./sync_world.ts";
+import { type ChaosStore, compare, startStore, type StoredRow } from "./sync_store.ts";
+import { MOST_PIECES, SyncWorld } from "./sync_world.ts";
 import { pick } from "./writer.ts";
 
 const PATIENCE_MS = 60_000;
@@ -24,7 +23,10 @@ const DEFAULT_ROWS = 2000;
 /** Rows for which the writer takes a second, and for which the consumer is interrupted once more. */
 const ROWS_PER_SECOND = 600;
 const ROWS_PER_INTERRUPTION = 1500;
-const LEAST_INTERRUPTIONS = 5;
+const LEAST_INTERRUPTIONS = 3;
+/** Rows up to which the store is looked at all the time, and not only when nobody writes to it. */
+const MOST_WATCHED_ROWS = 5000;
+const BETWEEN_LOOKS_MS = 300;
 
 /** One round; the seed says into which store. */
 export function sync(stage: Stage, seed: number): Promise<RoundResult> {
@@ -96,6 +98,7 @@ class SyncRound {
   #streamLsn: string | null = null;
   /** Rows that went back. */
   readonly #back = new Set<string>();
+  #differences: ReturnType<typeof compare> = { missing: [], wrong: [] };
   /** Times when what was in hand was lost. */
   #interruptions = 0;
 
@@ -128,7 +131,7 @@ class SyncRound {
       tables: world.tables,
       store: store.place,
       embedUrl,
-      maxEvents: pick([20, 200, 1000], random),
+      maxEvents: pick([10, 50, world.rows > 5000 ? 1000 : 200], random),
       restartMs: pick([null, 1500], random),
       seed,
     };
@@ -161,12 +164,30 @@ class SyncRound {
 
   /** One process, and what is done to it. */
   async #live(): Promise<void> {
-    const { random } = this.#world;
     const plan: SyncPlan = { ...this.#plan, seed: this.#plan.seed * 1000 + this.#processes++ };
     const process = await ConsumerProcess.start(this.#result.runtimes[0]!, "sync_consumer.ts", [
       JSON.stringify(plan),
     ]);
     this.#process = process;
+    const gone = new AbortController();
+    const watching = this.#watch(gone.signal);
+    try {
+      await this.#break(process);
+    } finally {
+      gone.abort();
+      await watching;
+    }
+    for (const { word } of process.said) if (word === "again") this.#interrupted("stop and start");
+    const { code } = process.exit!;
+    if (code === 4) this.#interrupted("connection lost while it began");
+    else if (code !== null && code !== 0) {
+      throw new Error(`It ended with ${code}: ${process.errors.slice(0, 3000)}`);
+    }
+    await this.#look();
+  }
+
+  async #break(process: ConsumerProcess): Promise<void> {
+    const { random } = this.#world;
     if (random() < 0.9) {
       const word = pick(["started", "streaming", "handling", "handling"], random);
       await Promise.race([process.heard(word), sleep(5000)]);
@@ -181,13 +202,6 @@ class SyncRound {
       await process.kill();
       if (process.exit!.signal === "SIGKILL") this.#interrupted("kill -9");
     }
-    for (const { word } of process.said) if (word === "again") this.#interrupted("stop and start");
-    const { code } = process.exit!;
-    if (code === 4) this.#interrupted("connection lost while it began");
-    else if (code !== null && code !== 0) {
-      throw new Error(`It ended with ${code}: ${process.errors.slice(0, 3000)}`);
-    }
-    await this.#look();
   }
 
   async #disturb(process: ConsumerProcess): Promise<void> {
@@ -213,7 +227,37 @@ class SyncRound {
     faults[fault] = (faults[fault] ?? 0) + 1;
   }
 
-  /** Nobody writes to the store: how it is, and how it was, must go together. */
+  /**
+   * Until the signal is aborted. Not where it is PGlite, whose one backend would lose what a sink has begun:
+   * statements without a name.
+   */
+  async #watch(signal: AbortSignal): Promise<void> {
+    const isWatched = this.#world.rows <= MOST_WATCHED_ROWS &&
+      this.#store.place.kind !== "pgvector";
+    while (isWatched && !signal.aborted) {
+      await this.#lookAtRows();
+      await sleep(BETWEEN_LOOKS_MS);
+    }
+  }
+
+  /** How they are, and how they were, must go together. */
+  async #lookAtRows(): Promise<void> {
+    const rows = await this.#store.rows();
+    for (const [name, row] of rows) {
+      const before = this.#rows.get(name);
+      if (before && compareSourcePositions(row.position, before.position)! < 0) {
+        this.#back.add(name);
+      }
+      if (!row.whole && this.#store.place.kind === "pgvector") this.#complain(`${name} is in part`);
+    }
+    this.#rows = rows;
+  }
+
+  #complain(text: string): void {
+    this.#result.complaints.push(text);
+  }
+
+  /** Nobody writes to the store. */
   async #look(): Promise<void> {
     const { slotName } = this.#plan.options;
     const confirmed = await until("the slot to be free", async () => {
@@ -223,23 +267,14 @@ class SyncRound {
       );
       return slot!.pid === null ? slot!.lsn : null;
     }, PATIENCE_MS);
-    const complain = (text: string) => this.#result.complaints.push(text);
-    const rows = await this.#store.rows();
-    for (const [name, row] of rows) {
-      const before = this.#rows.get(name);
-      if (before && compareSourcePositions(row.position, before.position)! < 0) {
-        this.#back.add(name);
-      }
-      if (!row.whole && this.#store.place.kind === "pgvector") complain(`${name} is there in part`);
-    }
-    this.#rows = rows;
+    await this.#lookAtRows();
     const streamLsn = await this.#store.streamLsn(slotName!);
     if (this.#streamLsn !== null && parseLsn(streamLsn!) < parseLsn(this.#streamLsn)) {
-      complain(`The stream's position went back from ${this.#streamLsn} to ${streamLsn}`);
+      this.#complain(`The stream's position went back from ${this.#streamLsn} to ${streamLsn}`);
     }
     this.#streamLsn = streamLsn;
     if (streamLsn !== null && parseLsn(streamLsn) < parseLsn(confirmed)) {
-      complain(`${confirmed} was confirmed, and ${streamLsn} is stored`);
+      this.#complain(`${confirmed} was confirmed, and ${streamLsn} is stored`);
     }
   }
 
@@ -270,12 +305,15 @@ class SyncRound {
         );
         return isFilled() && slot!.done;
       }, PATIENCE_MS + this.#world.rows * 5);
+      // Before anything is mended.
+      const wanted = await this.#world.wanted();
+      this.#differences = compare(wanted, await this.#store.points());
       for (const table of Object.values(this.#world.tables)) {
         const report = await stream.verify(table, { repair: true });
         const { missing, stale, orphaned, unsettled, differences } = report;
         if (missing + stale + orphaned + unsettled === 0) continue;
         const found = JSON.stringify({ missing, stale, orphaned, unsettled, differences });
-        this.#result.complaints.push(`verify() says of ${table}: ${found.slice(0, 2000)}`);
+        this.#complain(`verify() says of ${table}: ${found.slice(0, 2000)}`);
       }
       await running.stop();
     } finally {
@@ -289,9 +327,8 @@ class SyncRound {
   async judge(embedded: ReadonlyMap<string, number>): Promise<void> {
     const { complaints, figures, verdicts } = this.#result;
     const { concurrency } = this.#plan.options;
-    const wanted = await this.#world.wanted();
+    const { missing, wrong } = this.#differences;
     const { made, gone, changes, unsent } = await this.#world.history();
-    const { missing, wrong } = compare(wanted, await this.#store.points());
     const back = [...this.#back].filter((name) => this.#strict || !gone.has(name));
     let again = 0;
     let asked = 0;
@@ -343,32 +380,4 @@ class SyncRound {
     await stream.stop();
     await end();
   }
-}
-
-/** What a store lacks, and what is wrong in it, or too much, in words. */
-function compare(
-  wanted: readonly WantedPoint[],
-  stored: readonly StoredPoint[],
-): { missing: string[]; wrong: string[] } {
-  const nameOfPoint = ({ table, key, chunk }: WantedPoint | StoredPoint) =>
-    `${nameOf(table, key)} ${chunk}`;
-  const points = new Map(stored.map((point) => [nameOfPoint(point), point]));
-  const missing: string[] = [];
-  const wrong: string[] = [];
-  if (points.size !== stored.length) wrong.push("a point is there twice");
-  for (const point of wanted) {
-    const name = nameOfPoint(point);
-    const found = points.get(name);
-    points.delete(name);
-    if (found === undefined) {
-      missing.push(name);
-      continue;
-    }
-    const { text, ...rest } = point;
-    const { position: _, ...there } = found;
-    const right = { ...rest, vector: vectorOf(text, DIMENSIONS) };
-    if (!equal(there, right)) wrong.push(`${name}: ${JSON.stringify([there, right])}`);
-  }
-  for (const name of points.keys()) wrong.push(`too much: ${name}`);
-  return { missing, wrong };
 }

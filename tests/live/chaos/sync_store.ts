@@ -1,13 +1,15 @@
 /** Stores that outlive who writes to them, and what is in them, read past the sinks. */
 
+import { equal } from "@std/assert";
 import postgres from "postgres";
 import { compareSourcePositions } from "../../../src/sinks/positions.ts";
 import { parseSourcePosition } from "../../../src/sinks/pgvector_position.ts";
 import type { SourcePosition } from "../../../src/sinks/rows.ts";
+import { vectorOf } from "../../support/servers/open_ai.ts";
 import { startPgvector } from "../../support/servers/pgvector.ts";
 import { startQdrant } from "../../support/servers/qdrant.ts";
-import type { StorePlace } from "./sync_plan.ts";
-import { nameOf } from "./sync_world.ts";
+import { DIMENSIONS, type StorePlace } from "./sync_plan.ts";
+import { nameOf, type WantedPoint } from "./sync_world.ts";
 
 /** A point as it lies in a store. */
 export interface StoredPoint {
@@ -48,7 +50,7 @@ export function startStore(kind: StorePlace["kind"]): Promise<ChaosStore> {
 async function pgvectorStore(): Promise<ChaosStore> {
   const server = await startPgvector();
   const sql = postgres(server.dsn, { max: 1, onnotice: () => {} });
-  // One message each, which may stand between those of others.
+  // One message each, while nobody else has one under way.
   const ask = (text: string) => sql.unsafe(text).simple();
   return {
     place: { kind: "pgvector", url: server.dsn },
@@ -132,4 +134,32 @@ async function qdrantStore(): Promise<ChaosStore> {
     streamLsn: () => Promise.resolve(null),
     stop: () => server.close(),
   };
+}
+
+/** What a store lacks, and what is wrong in it, or too much, in words. */
+export function compare(
+  wanted: readonly WantedPoint[],
+  stored: readonly StoredPoint[],
+): { missing: string[]; wrong: string[] } {
+  const nameOfPoint = ({ table, key, chunk }: WantedPoint | StoredPoint) =>
+    `${nameOf(table, key)} ${chunk}`;
+  const points = new Map(stored.map((point) => [nameOfPoint(point), point]));
+  const missing: string[] = [];
+  const wrong: string[] = [];
+  if (points.size !== stored.length) wrong.push("a point is there twice");
+  for (const point of wanted) {
+    const name = nameOfPoint(point);
+    const found = points.get(name);
+    points.delete(name);
+    if (found === undefined) {
+      missing.push(name);
+      continue;
+    }
+    const { text, ...rest } = point;
+    const { position: _, ...there } = found;
+    const right = { ...rest, vector: vectorOf(text, DIMENSIONS) };
+    if (!equal(there, right)) wrong.push(`${name}: ${JSON.stringify([there, right])}`);
+  }
+  for (const name of points.keys()) wrong.push(`too much: ${name}`);
+  return { missing, wrong };
 }
