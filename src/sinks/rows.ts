@@ -146,16 +146,16 @@ export interface SearchOptions {
  * } from "@pgstream/pgstream";
  *
  * class MapSink extends Sink implements RowSink {
- *   readonly vectors = new Map<string, Vector>();
+ *   readonly stored = new Map<string, Vector>();
  *   readonly states = new Map<string, RowState>();
  *
  *   async upsert({ id, vector }: VectorPoint) {
- *     this.vectors.set(pointIdText(id), vector);
+ *     this.stored.set(pointIdText(id), vector);
  *     this.states.delete(pointIdText(id));
  *   }
  *
  *   async delete(id: PointId) {
- *     this.vectors.delete(pointIdText(id));
+ *     this.stored.delete(pointIdText(id));
  *     this.states.delete(pointIdText(id));
  *   }
  *
@@ -165,7 +165,7 @@ export interface SearchOptions {
  *       if (old.some((it) => (compareSourcePositions(it.position, position) ?? 0) > 0)) continue;
  *       for (const { id, chunk } of old) if (chunk >= points.length) await this.delete(id);
  *       for (const [chunk, { id, fingerprint, vector, payload }] of points.entries()) {
- *         if (vector !== null) this.vectors.set(id, vector);
+ *         if (vector !== null) this.stored.set(id, vector);
  *         const row = { table, key, chunk, chunks: points.length, model, position };
  *         this.states.set(id, { id, fingerprint, payload, ...row });
  *       }
