@@ -1,25 +1,25 @@
 /**
  * Watch Postgres tables through logical replication and keep a vector store in step with them.
  *
- * Changes are handed to a handler in commit order, at least once: nothing is confirmed to the server
- * before it is handled. The module speaks Postgres' own protocol over a plain socket and has no
- * dependencies; sinks for pgvector and Qdrant are entry points of their own.
+ * A table that is synced becomes vectors; other changes are handed to a handler, in commit order and at
+ * least once. Nothing is confirmed to the server before it is handled. The module speaks Postgres' own
+ * protocol over a plain socket and has no dependencies; sinks for pgvector and Qdrant, and embedders, are
+ * entry points of their own.
  *
  * @example
  * ```ts
  * import { MemorySink, PgStream } from "@pgstream/pgstream";
+ * import { openAiEmbedder } from "@pgstream/pgstream/sync";
  *
  * const stream = new PgStream({ dsn: "postgresql://user:pass@localhost/db" });
- * stream.watch("documents");
  * stream.sink(new MemorySink());
- * stream.onChange(async (event, sink) => {
- *   if (event.operation === "delete") await sink.delete(event.key);
- *   else if (event.operation !== "truncate") {
- *     await sink.upsert({ id: event.key, vector: [1, 2, 3], payload: { ...event.row } });
- *   }
+ * stream.sync("documents", {
+ *   text: (row) => row.content,
+ *   embed: openAiEmbedder({ model: "text-embedding-3-small" }),
+ *   payload: ["id", "title"],
  * });
  * await stream.setup();
- * await stream.start();
+ * await stream.start({ signals: true });
  * ```
  *
  * @module
@@ -66,6 +66,7 @@ export {
   rowPointId,
   type RowSink,
   type RowState,
+  type RowVector,
   type RowWrite,
   type SearchOptions,
   type SourcePosition,
@@ -164,7 +165,7 @@ export type {
   VerifyProgress,
   VerifyReport,
 } from "./src/sync/verify.ts";
-export type { SyncOptions } from "./src/sync/options.ts";
+export type { SyncedChunk, SyncOptions } from "./src/sync/options.ts";
 export type { BatchEmbedderOptions } from "./src/sync/batched_embedder.ts";
 export type { Chunker } from "./src/sync/chunk_text.ts";
 export type { Embedder } from "./src/sync/embedder.ts";

@@ -1,7 +1,7 @@
 /** Calls the handlers until events are handled, given up, or the stream is told to stop. */
 import { backoffMs, pause, type RetryLimits } from "../backoff.ts";
 import type { ChangeEvent, LogicalMessage } from "../change.ts";
-import { PgStreamError } from "../errors.ts";
+import { isRetryable, PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { DeliveryError, HandlerError, placeOf } from "./errors.ts";
 import { isReadFailure } from "./unchanged.ts";
@@ -151,7 +151,7 @@ export class Attempts {
       if (outcome === null) {
         pieces.shift();
         settle(piece.events.length, false);
-      } else if (piece.events.length > 1) {
+      } else if (piece.events.length > 1 && !this.#endsBy(outcome.error)) {
         logger.warn(`The handler keeps failing on ${nameOf(piece)}: splitting them`, outcome.error);
         pieces.splice(0, 1, ...piece.split());
         await this.#pause(retryAfterMs(outcome.error), signal);
@@ -220,6 +220,11 @@ export class Attempts {
     } catch (error) {
       return { error };
     }
+  }
+
+  /** True where it is no event's fault, and the stream ends: to look for the event would take as long again. */
+  #endsBy(error: unknown): boolean {
+    return this.#options.onFailure === "stop" && isRetryable(error);
   }
 
   /** Returns where the event, or the message, is to be skipped. */

@@ -34,14 +34,6 @@ interface LastTransaction {
   tracked: TrackedTransaction;
 }
 
-/** What an intake is told beside the messages of pgoutput. */
-export interface IntakeOptions {
-  /** The prefixes of messages that somebody handles. Default: none. */
-  prefixes?: ReadonlySet<string>;
-  /** Tells of tables that get another shape. Default: nobody is told. */
-  schemas?: SchemaWatch | null;
-}
-
 /**
  * Outlives connections. What a new one sends again, which is everything behind the confirmed position,
  * is left out up to the last (commit LSN, ordinal) that was queued: what is queued is not handled
@@ -52,11 +44,12 @@ export class Intake {
   readonly #frontier: Frontier;
   readonly #handOut: HandOut | null;
   readonly #prefixes: ReadonlySet<string>;
-  readonly #schemas: SchemaWatch | null;
   /** The shape of each watched table, as it was seen last. */
   readonly #shapes = new Map<string, string>();
   /** What a row of each table was known by when it was queued last. */
   readonly #places = new Map<string, string>();
+  /** Tells of tables that get another shape; null: nobody is told. Set before the first relation comes. */
+  schemas: SchemaWatch | null = null;
   #builder = new EventBuilder();
   #last: LastTransaction | null = null;
   /** Between Begin and Commit on this connection. */
@@ -71,7 +64,7 @@ export class Intake {
   };
   /** In its place while a table may have got another shape. */
   readonly #emitFirst: Emit = (event, table) => {
-    const tell = this.#schemas!.before(table, event.lsn);
+    const tell = this.schemas!.before(table, event.lsn);
     if (tell !== null) this.#queue.barrier(tell);
     this.#emit(event, table);
   };
@@ -80,18 +73,18 @@ export class Intake {
    * Feeds the queue, and tells the frontier of transactions and positions.
    *
    * @param handOut is told of all that is queued
+   * @param prefixes the prefixes of messages that somebody handles
    */
   constructor(
     queue: EventQueue,
     frontier: Frontier,
     handOut: HandOut | null = null,
-    { prefixes = new Set(), schemas = null }: IntakeOptions = {},
+    prefixes: ReadonlySet<string> = new Set(),
   ) {
     this.#queue = queue;
     this.#frontier = frontier;
     this.#handOut = handOut;
     this.#prefixes = prefixes;
-    this.#schemas = schemas;
   }
 
   /** True where all that was queued of a transaction is handled, and its Commit has not been read. */
@@ -114,7 +107,7 @@ export class Intake {
   /** A new connection: the server tells its relations again, and begins with a Begin. */
   connected(): void {
     this.#builder = new EventBuilder();
-    this.#schemas?.connected();
+    this.schemas?.connected();
     this.#inside = false;
     this.#again = false;
   }
@@ -135,7 +128,7 @@ export class Intake {
     const keyed = tellsPrimaryKey(relation, primaryKey);
     const eventTable: EventTable = { name, primaryKey, keyed, values };
     this.#builder.declare(relation, eventTable);
-    this.#schemas?.declare(relation, eventTable);
+    this.schemas?.declare(relation, eventTable);
     const shape = JSON.stringify([
       relation.columns.map((column) => [column.name, column.typeOid, column.key]),
       relation.replicaIdentity,
@@ -258,7 +251,7 @@ export class Intake {
     if (this.#again) return;
     const last = this.#last!;
     this.#bytes = heldBytes(message, bytes);
-    const emit = this.#schemas?.expecting ? this.#emitFirst : this.#emit;
+    const emit = this.schemas?.expecting ? this.#emitFirst : this.#emit;
     this.#builder.build(message, emit, last.taken);
     if (this.#builder.ordinal > last.taken) last.taken = this.#builder.ordinal;
   }

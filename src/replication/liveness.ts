@@ -3,30 +3,14 @@
  * https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
  */
 import { pause } from "../backoff.ts";
-import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { quoteLiteral } from "../wire/quote.ts";
-import { numberOf, rowsOf } from "./server.ts";
+import type { Backend } from "./backend.ts";
+import { rowsOf } from "./server.ts";
 
 /** How often a walsender has to be seen waiting before it counts as one that waits. */
 const LOOKS = 3;
 const BETWEEN_LOOKS_MS = 100;
-
-/** A session of the server's. A PID alone names none for long: the system gives it out again. */
-export interface Backend {
-  /** `pg_stat_activity.pid` */
-  processId: number;
-  /** `pg_stat_activity.backend_start` as text; empty where the role may not see it of its own session. */
-  startedAt: string;
-}
-
-/** The session that the connection is, as the server knows it. */
-export async function readBackend(connection: Connection, signal?: AbortSignal): Promise<Backend> {
-  const sql = `SELECT pid, backend_start FROM pg_catalog.pg_stat_activity
-    WHERE pid = pg_catalog.pg_backend_pid()`;
-  const [row] = rowsOf(await connection.query(sql, { signal }));
-  return { processId: numberOf(row, "pid"), startedAt: row!.backend_start ?? "" };
-}
 
 /** A condition for rows of `pg_stat_activity` under the name `a`: that they are one of the backends. */
 export function isOneOf(backends: readonly Backend[]): string {

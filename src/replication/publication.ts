@@ -40,22 +40,6 @@ export interface Publication {
   comment: string | null;
 }
 
-/**
- * Checks a publication's name before any connection. The server cuts a longer one to 63 bytes in
- * silence, and would then not find what was asked for.
- *
- * @throws {PublicationError} of kind `publication-name`.
- */
-export function checkPublicationName(publicationName: string): void {
-  const bytes = new TextEncoder().encode(publicationName).length;
-  if (bytes >= 1 && bytes <= 63 && !publicationName.includes("\0")) return;
-  throw new PublicationError(`Not a publication name: ${JSON.stringify(publicationName)}`, {
-    kind: "publication-name",
-    publicationName,
-    hint: "A publication's name has 1 to 63 bytes.",
-  });
-}
-
 /** Looks a publication up; null where there is none. */
 export async function readPublication(
   connection: Connection,

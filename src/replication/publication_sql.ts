@@ -5,7 +5,8 @@
 import { quoteTableName } from "../table_name.ts";
 import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
 import { inParentheses } from "./row_filter.ts";
-import type { CatalogTable, WatchedTable } from "./tables.ts";
+import type { CatalogTable } from "./tables.ts";
+import type { WatchedTable } from "./watched_table.ts";
 
 /** A table as the catalogue shows it, and what is to be published of it. */
 export interface WantedTable extends CatalogTable {

@@ -4,7 +4,8 @@ import type { Connection } from "../wire/connection.ts";
 import { PublicationError } from "./errors.ts";
 import { type Publication, publishedAs } from "./publication.ts";
 import { differencesOf, differenceWarning } from "./published_differences.ts";
-import type { CatalogTable, WatchedTable } from "./tables.ts";
+import type { CatalogTable } from "./tables.ts";
+import type { WatchedTable } from "./watched_table.ts";
 import { checkConditions, refusedPart } from "./wanted_tables.ts";
 
 /**

@@ -16,15 +16,14 @@ import {
   ReplicationMessageReader,
   type XLogData,
 } from "./messages.ts";
-import { type Backend, readBackend } from "./liveness.ts";
+import { type Backend, readBackend } from "./backend.ts";
 import { identifySystem, readWalSenderTimeoutMs, type SystemIdentity } from "./server.ts";
-import { checkPublicationName } from "./publication.ts";
-import { readSlot } from "./slot_state.ts";
-import { checkSlotName } from "./slot.ts";
+import { checkPublicationName, checkSlotName } from "./names.ts";
 import { connectForReplication } from "./connect.ts";
 import {
   checkReached,
   publicationMissing,
+  readConfirmedLsn,
   refuseSkippedPublication,
   startReplication,
 } from "./start_replication.ts";
@@ -135,7 +134,7 @@ export class ReplicationStream implements AsyncIterable<XLogData>, AsyncDisposab
       // Told a lower position, some minors of PostgreSQL 13 and before move the slot back.
       const confirmed = lsn === INVALID_LSN || prepare !== undefined
         ? INVALID_LSN
-        : (await readSlot(connection, slotName, signal))?.confirmedFlushLsn ?? INVALID_LSN;
+        : await readConfirmedLsn(connection, slotName, signal);
       const copy = await startReplication(connection, {
         slotName,
         publicationName,

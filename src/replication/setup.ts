@@ -25,8 +25,9 @@ import { checkFailoverSupported, checkSlot, checkSlotKind, slotNameTaken } from 
 import { readSlot, type Slot } from "./slot_state.ts";
 import { checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
 import { checkPublicationOnStandby } from "./standby_publication.ts";
-import { readTables, type WatchedTable } from "./tables.ts";
+import { readTables } from "./tables.ts";
 import { checkColumns, checkConditions, checkSupported, wantedTables } from "./wanted_tables.ts";
+import type { WatchedTable } from "./watched_table.ts";
 
 export { checkPublished } from "./published_check.ts";
 

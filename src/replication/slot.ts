@@ -9,9 +9,10 @@ import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { PostgresError } from "../wire/postgres_error.ts";
 import { quoteIdentifier, quoteLiteral } from "../wire/quote.ts";
+import type { Backend } from "./backend.ts";
 import { withDeadline } from "./deadline.ts";
 import { SlotError } from "./errors.ts";
-import { type Backend, isOneOf } from "./liveness.ts";
+import { isOneOf } from "./liveness.ts";
 import { rowsOf } from "./server.ts";
 import { checkFailoverSupported, checkSlot, checkSlotKind } from "./slot_check.ts";
 import { createSlot, type SlotCreation } from "./slot_creation.ts";
@@ -25,20 +26,6 @@ const LONGEST_POLL_MS = 500;
 /** How long a slot that was just seen free may keep ALTER_REPLICATION_SLOT waiting. */
 const ALTER_TIMEOUT_MS = 5000;
 const NEVER = new AbortController().signal;
-
-/**
- * Checks a slot's name by the server's own rule, so that the error comes before any connection.
- *
- * @throws {SlotError} of kind `slot-name`.
- */
-export function checkSlotName(slotName: string): void {
-  if (/^[a-z0-9_]{1,63}$/.test(slotName)) return;
-  throw new SlotError(`Not a slot name: ${JSON.stringify(slotName)}`, {
-    kind: "slot-name",
-    slotName,
-    hint: "A slot's name has 1 to 63 characters: lower case letters, digits and underscores.",
-  });
-}
 
 /**
  * Creates the slot, or waits while another session is creating it. One that is there gets `failover`

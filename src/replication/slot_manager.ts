@@ -2,10 +2,9 @@
 import { formatTableName } from "../table_name.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import { ReplicationError } from "./errors.ts";
-import { checkPublicationName } from "./publication.ts";
+import { checkPublicationName, checkSlotName } from "./names.ts";
 import type { Setup, SetupReport } from "./setup.ts";
-import { checkSlotName } from "./slot.ts";
-import { parseWatched, type WatchedTable } from "./tables.ts";
+import { parseWatched, type WatchedTable } from "./watched_table.ts";
 
 export type { SetupReport } from "./setup.ts";
 

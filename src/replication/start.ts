@@ -17,7 +17,8 @@ import { checkSlot, slotNameTaken } from "./slot_check.ts";
 import { createSlot } from "./slot_creation.ts";
 import { readSlot, type Slot } from "./slot_state.ts";
 import { checkStandbyDecodes, readReplayedLsn } from "./standby.ts";
-import { type CatalogTable, readTables, type WatchedTable } from "./tables.ts";
+import { type CatalogTable, readTables } from "./tables.ts";
+import type { WatchedTable } from "./watched_table.ts";
 
 /** How long a temporary slot may wait for open writing transactions. */
 const CREATE_TIMEOUT_MS = 60_000;

@@ -2,23 +2,14 @@
  * START_REPLICATION, and what it is refused for.
  * https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-START-REPLICATION-SLOT-LOGICAL
  */
-import { pause } from "../backoff.ts";
-import { formatLsn, type Lsn } from "../lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { CopyBoth } from "../wire/copy_both.ts";
 import { PostgresError, type ServerMessage } from "../wire/postgres_error.ts";
 import { quoteIdentifier, quoteReplicationLiteral } from "../wire/quote.ts";
-import { PublicationError, SlotError } from "./errors.ts";
-import { checkNotLost } from "./slot_check.ts";
-import { slotInUse, slotMissing } from "./slot.ts";
-import { identifySystem, type SystemIdentity } from "./server.ts";
-import { readSlot } from "./slot_state.ts";
-import { readReplayedLsn } from "./standby.ts";
-
-/** How long a standby may be behind a position that the slot, or the consumer, has been at. */
-const BEHIND_MS = 10_000;
-const BEHIND_POLL_MS = 100;
-const NEVER = new AbortController().signal;
+import { PublicationError } from "./errors.ts";
+import type { SystemIdentity } from "./server.ts";
+import type { ReachedPosition } from "./start_refused.ts";
 
 /** What is to be streamed, from where. */
 export interface ReplicationStart {
@@ -49,15 +40,8 @@ export async function startReplication(
     );
   } catch (error) {
     if (!(error instanceof PostgresError)) throw error;
-    if (error.code === "55006") throw await slotInUse(connection, slotName, error);
-    if (error.code === "42704") throw slotMissing(slotName, error);
-    // 55000 is said of many things, in words that differ from version to version: the slot's own
-    // columns tell whether it was invalidated.
-    if (error.code === "55000") {
-      const slot = await readSlot(connection, slotName, signal);
-      if (slot !== null) checkNotLost(slotName, slot, error);
-    }
-    throw error;
+    const { refused } = await import("./start_refused.ts");
+    throw await refused(connection, { slotName, signal, error });
   }
 }
 
@@ -69,56 +53,21 @@ export async function startReplication(
  */
 export async function checkReached(
   connection: Connection,
-  { slotName, lsn, identity, signal }: {
-    slotName: string;
-    lsn: Lsn;
-    identity: SystemIdentity;
-    signal: AbortSignal | undefined;
-  },
+  at: ReachedPosition & { identity: SystemIdentity },
 ): Promise<void> {
-  let { walLsn } = identity;
-  for (const until = performance.now() + BEHIND_MS; lsn > walLsn;) {
-    // A slot that was made, or confirmed by another session, since that answer may be beyond it.
-    ({ walLsn } = await identifySystem(connection, signal));
-    if (lsn <= walLsn) return;
-    // A standby that was restarted replays again what it had before.
-    if (await readReplayedLsn(connection, signal) === null) {
-      throw beyondServer(slotName, lsn, walLsn);
-    }
-    if (performance.now() > until) throw standbyBehind(slotName, lsn, walLsn);
-    await pause(BEHIND_POLL_MS, signal ?? NEVER);
-    signal?.throwIfAborted();
-  }
+  if (at.lsn <= at.identity.walLsn) return;
+  const { waitUntilReached } = await import("./start_refused.ts");
+  await waitUntilReached(connection, at);
 }
 
-/** The server would believe it, and skip in silence what it writes until it gets there. */
-function beyondServer(slotName: string, lsn: Lsn, walLsn: Lsn): SlotError {
-  return new SlotError(
-    `Slot "${slotName}" cannot go on at ${formatLsn(lsn)}: the server's WAL ends at ` +
-      formatLsn(walLsn),
-    {
-      kind: "lsn-beyond-server",
-      slotName,
-      hint:
-        "Is it another server, or one restored from a backup? Changes may be missing: drop the " +
-        "slot, run setup() again, and rebuild what it kept in step.",
-    },
-  );
-}
-
-/** What is missing is no loss there, as long as the standby still follows its primary. */
-function standbyBehind(slotName: string, lsn: Lsn, walLsn: Lsn): SlotError {
-  return new SlotError(
-    `Slot "${slotName}" cannot go on at ${formatLsn(lsn)} yet: this standby has come to ` +
-      formatLsn(walLsn),
-    {
-      kind: "standby-behind",
-      slotName,
-      retryable: true,
-      hint: "Wait until it has caught up with its primary. Does it follow? " +
-        "SELECT status FROM pg_stat_wal_receiver;",
-    },
-  );
+/** What was confirmed of the slot; zero where there is none, or where it has no position. */
+export async function readConfirmedLsn(
+  connection: Connection,
+  slotName: string,
+  signal: AbortSignal | undefined,
+): Promise<Lsn> {
+  const { readSlot } = await import("./slot_state.ts");
+  return (await readSlot(connection, slotName, signal))?.confirmedFlushLsn ?? INVALID_LSN;
 }
 
 /** The error for a publication that is not there where the WAL is decoded. */

@@ -2,7 +2,7 @@
 import type { Lsn } from "../lsn.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector, ConnectorOptions } from "../wire/connector.ts";
-import type { Backend } from "./liveness.ts";
+import type { Backend } from "./backend.ts";
 import type { SystemIdentity } from "./server.ts";
 
 /**

@@ -7,7 +7,8 @@ import { whatIsOpen } from "../wire/sql_condition.ts";
 import { PublicationError, ReplicationError } from "./errors.ts";
 import type { WantedTable } from "./publication_sql.ts";
 import { namesOf, rowsOf } from "./server.ts";
-import type { CatalogTable, WatchedTable } from "./tables.ts";
+import type { CatalogTable } from "./tables.ts";
+import type { WatchedTable } from "./watched_table.ts";
 
 /**
  * Checks that the server's version has what is asked for.

@@ -1,13 +1,13 @@
 /** A sink that keeps its points in memory: for tests, examples and small tools. */
 
-import { MemoryRows, type PointOfRow } from "./memory_rows.ts";
+import type { MemoryRowSink } from "./memory_row_sink.ts";
+import type { StoredPoint } from "./memory_rows.ts";
 import { copyPayload } from "./payload.ts";
-import { compareStreamPositions } from "./positions.ts";
 import type {
   RowPage,
-  RowPoint,
   RowSink,
   RowState,
+  RowVector,
   RowWrite,
   SearchOptions,
   SourcePosition,
@@ -20,20 +20,11 @@ import {
   pointIdText,
   type SearchHit,
   Sink,
-  SinkError,
   type VectorPoint,
 } from "./sink.ts";
 import type { Vector } from "../values/vector.ts";
 
-/** A point as `MemorySink` holds it. */
-export interface StoredPoint {
-  /** The id's text: `"7"` for `7`. */
-  id: string;
-  /** A copy of what was given, of the same kind. */
-  vector: readonly number[] | Float32Array;
-  /** As JSON gives it back: a `Date` that was stored is text here. */
-  payload: Record<string, unknown>;
-}
+export type { StoredPoint } from "./memory_rows.ts";
 
 /**
  * Keeps points in a `Map`, in the order in which their ids came. It treats points as a real store
@@ -50,8 +41,9 @@ export interface StoredPoint {
  */
 export class MemorySink extends Sink implements RowSink {
   readonly #points = new Map<string, StoredPoint>();
-  readonly #rows = new MemoryRows();
-  readonly #positions = new Map<string, StreamPosition>();
+  /** Null before any row came. */
+  #rows: MemoryRowSink | null = null;
+  #loading: Promise<MemoryRowSink> | null = null;
 
   /** Stores one point. @throws {SinkError} `sink-id`, `sink-vector`, `sink-dimension`, `sink-payload`. */
   override upsert(point: VectorPoint): Promise<void> {
@@ -74,7 +66,7 @@ export class MemorySink extends Sink implements RowSink {
     }));
     for (const point of stored) {
       this.#points.set(point.id, point);
-      this.#rows.remove(point.id);
+      this.#rows?.remove(point.id);
     }
   }
 
@@ -109,7 +101,7 @@ export class MemorySink extends Sink implements RowSink {
     const wanted = Object.entries(filter);
     return this.points()
       .filter(({ id, payload }) =>
-        (table === undefined || this.#rows.get(id)?.table === table) &&
+        (table === undefined || this.#rows?.tableOf(id) === table) &&
         wanted.every(([name, value]) => Object.hasOwn(payload, name) && payload[name] === value)
       )
       .map(({ id, vector: other, payload }) => ({ id, score: cosine(vector, other), payload }))
@@ -122,82 +114,55 @@ export class MemorySink extends Sink implements RowSink {
    *
    * @throws {SinkError} as `upsertMany`; `sink-unconfirmed` where a vector that was said to be there is not.
    */
-  // deno-lint-ignore require-await -- what it throws must reject
   async apply(rows: readonly RowWrite[], position: StreamPosition | null): Promise<void> {
-    if (position !== null) {
-      const stored = this.#positions.get(slotOf(position));
-      if (stored !== undefined && compareStreamPositions(stored, position)! > 0) return;
-    }
-    const copy = this.#vectorCopier();
-    const writes = rows.filter((row) => !this.#rows.isLater(row)).map((row) => ({
-      row,
-      points: row.points.map((point): StoredPoint => ({
-        id: point.id,
-        vector: point.vector === null ? this.#vectorOf(point, row) : copy(point.vector),
-        payload: copyPayload(point.payload, "memory"),
-      })),
-    }));
-    for (const { row, points } of writes) {
-      this.#remove(this.#rows.set(row));
-      for (const point of points) this.#points.set(point.id, point);
-    }
-    if (position !== null) this.#positions.set(slotOf(position), { ...position });
+    (await this.#rowSink()).apply(rows, position);
   }
 
   /** The position that `apply` stored last. */
-  position(source: { systemId: string; slotName: string }): Promise<StreamPosition | null> {
-    return Promise.resolve(this.#positions.get(slotOf(source)) ?? null);
+  async position(source: { systemId: string; slotName: string }): Promise<StreamPosition | null> {
+    return (await this.#rowSink()).position(source);
   }
 
   /** What there is under these ids of rows; plain points are left out. */
-  fingerprints(ids: readonly string[]): Promise<Map<string, RowState>> {
-    const points = ids.flatMap((id) => this.#rows.get(id) ?? []);
-    return Promise.resolve(new Map(points.map((point) => [point.id, this.#state(point)])));
+  async fingerprints(ids: readonly string[]): Promise<Map<string, RowState>> {
+    return (await this.#rowSink()).fingerprints(ids);
+  }
+
+  /** The vectors of points of rows. */
+  async vectors(ids: readonly string[]): Promise<Map<string, RowVector>> {
+    return (await this.#rowSink()).vectors(ids);
   }
 
   /** Points of a table, in the order in which they first came. */
-  scan(
+  async scan(
     table: string,
     { after, limit }: { after: string | null; limit: number },
   ): Promise<RowPage> {
-    const { points, next } = this.#rows.page(table, after, limit);
-    return Promise.resolve({ points: points.map((point) => this.#state(point)), next });
+    return (await this.#rowSink()).scan(table, after, limit);
   }
 
   /** Removes all points of a table but those from a later position of the same system. */
-  deleteTable(table: string, position: SourcePosition): Promise<void> {
-    this.#remove(this.#rows.removeTable(table, position));
-    return Promise.resolve();
+  async deleteTable(table: string, position: SourcePosition): Promise<void> {
+    (await this.#rowSink()).deleteTable(table, position);
   }
 
   /** The model of any point of the table that was made by another one. */
-  otherModel(table: string, model: string): Promise<string | null> {
-    for (const point of this.#rows.of(table)) {
-      if (point.model !== model) return Promise.resolve(point.model);
-    }
-    return Promise.resolve(null);
+  async otherModel(table: string, model: string): Promise<string | null> {
+    return (await this.#rowSink()).otherModel(table, model);
+  }
+
+  /** All calls wait for the same promise, and so go on in their order. */
+  #rowSink(): Promise<MemoryRowSink> {
+    return this.#loading ??= import("./memory_row_sink.ts").then(({ MemoryRowSink }) =>
+      this.#rows = new MemoryRowSink(this.#points, () => this.#vectorCopier())
+    );
   }
 
   #remove(ids: readonly string[]): void {
     for (const id of ids) {
       this.#points.delete(id);
-      this.#rows.remove(id);
+      this.#rows?.remove(id);
     }
-  }
-
-  #state(point: PointOfRow): RowState {
-    return { ...point, payload: this.#points.get(point.id)!.payload };
-  }
-
-  #vectorOf({ id, fingerprint }: RowPoint, { table }: RowWrite): Vector {
-    if (this.#rows.get(id)?.fingerprint === fingerprint) return this.#points.get(id)!.vector;
-    throw new SinkError(`MemorySink has no vector for a point of table "${table}" any more`, {
-      kind: "sink-unconfirmed",
-      sink: "memory",
-      retryable: true,
-      hint:
-        "Somebody else removed or replaced it meanwhile; it is embedded when this is tried again",
-    });
   }
 
   /** What checks and copies the vectors of one call. */
@@ -214,10 +179,6 @@ export class MemorySink extends Sink implements RowSink {
   #dimensions(): number | undefined {
     return this.#points.values().next().value?.vector.length;
   }
-}
-
-function slotOf({ systemId, slotName }: { systemId: string; slotName: string }): string {
-  return JSON.stringify([systemId, slotName]);
 }
 
 /** 0 where one of them has no direction. */

@@ -3,6 +3,16 @@
 import { compareSourcePositions } from "./positions.ts";
 import type { RowPage, RowState, RowWrite, SourcePosition } from "./rows.ts";
 
+/** A point as `MemorySink` holds it. */
+export interface StoredPoint {
+  /** The id's text: `"7"` for `7`. */
+  id: string;
+  /** A copy of what was given, of the same kind. */
+  vector: readonly number[] | Float32Array;
+  /** As JSON gives it back: a `Date` that was stored is text here. */
+  payload: Record<string, unknown>;
+}
+
 /** A point of a row. Its payload is kept with its vector. */
 export type PointOfRow = Omit<RowState, "payload">;
 

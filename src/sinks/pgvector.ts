@@ -41,6 +41,7 @@ import type {
   RowPage,
   RowSink,
   RowState,
+  RowVector,
   RowWrite,
   SearchOptions,
   SourcePosition,
@@ -264,6 +265,11 @@ export class PgVectorSink extends Sink implements RowSink {
   /** What there is under these ids of rows; plain points are left out. @throws {SinkError} */
   async fingerprints(ids: readonly string[]): Promise<Map<string, RowState>> {
     return await this.#perform(true, () => this.#rows.fingerprints(ids));
+  }
+
+  /** The vectors of these points of rows, as the table has them. @throws {SinkError} */
+  async vectors(ids: readonly string[]): Promise<Map<string, RowVector>> {
+    return await this.#perform(true, () => this.#rows.vectors(ids));
   }
 
   /** Points of a table, by key and chunk, keys as bytes sort. @throws {SinkError} */

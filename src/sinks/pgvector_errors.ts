@@ -161,6 +161,12 @@ export function pgVectorError(error: unknown, table: string): SinkError {
   );
 }
 
+/** True where there is no connection any more, or never was one: not for an answer of the server. */
+export function isConnectionLost(error: unknown): boolean {
+  const { code = "", severity } = (error ?? {}) as Caught;
+  return severity === undefined && CONNECTION_LOST.test(code);
+}
+
 /** What the constructor refuses. */
 export function optionsError(message: string, hint: string, cause?: unknown): SinkError {
   return new SinkError(message, { kind: "sink-options", sink: "pgvector", hint, cause });

@@ -1,6 +1,12 @@
 /** Points and ids as JSON, which the server reads as rows of the table. */
 
-import { formatSparseVector, formatVector } from "../values/vector.ts";
+import {
+  formatSparseVector,
+  formatVector,
+  parseSparseVector,
+  parseVector,
+  type Vector,
+} from "../values/vector.ts";
 import type { TableState } from "./pgvector_table.ts";
 import { type PointId, pointIdText, SinkError, type VectorPoint } from "./sink.ts";
 
@@ -10,6 +16,15 @@ const MAX_STATEMENT_CHARS = 4 * 1024 * 1024;
 /** What writes vectors as the table's column reads them. */
 export function vectorFormat({ columns }: TableState): (vector: VectorPoint["vector"]) => string {
   return columns.vector?.type === "sparsevec" ? formatSparseVector : formatVector;
+}
+
+/** A vector of the column's text, whatever its type. */
+export function readVector(text: string): Vector {
+  if (!text.startsWith("{")) return parseVector(text);
+  const { dimensions, indices, values } = parseSparseVector(text);
+  const vector = new Float32Array(dimensions);
+  for (const [at, index] of indices.entries()) vector[index] = values[at]!;
+  return vector;
 }
 
 /** @throws {SinkError} `sink-id`. */

@@ -1,7 +1,7 @@
 /** What `sync` asks of a table of vectors that has room for rows. */
 
 import type { PgVectorConnection } from "./pgvector_connection.ts";
-import { formatIds, inParts, vectorFormat } from "./pgvector_points.ts";
+import { formatIds, inParts, readVector, vectorFormat } from "./pgvector_points.ts";
 import { formatSourcePosition } from "./pgvector_position.ts";
 import {
   beginStatement,
@@ -15,7 +15,14 @@ import {
   writeStatement,
 } from "./pgvector_row_statements.ts";
 import type { TableNames, TableState } from "./pgvector_table.ts";
-import type { RowPage, RowState, RowWrite, SourcePosition, StreamPosition } from "./rows.ts";
+import type {
+  RowPage,
+  RowState,
+  RowVector,
+  RowWrite,
+  SourcePosition,
+  StreamPosition,
+} from "./rows.ts";
 import { SinkError } from "./sink.ts";
 
 /**
@@ -78,6 +85,24 @@ export class PgVectorRows {
         PLANNED_ANEW,
       );
       for (const state of rows.map(readState)) found.set(state.id, state);
+    }
+    return found;
+  }
+
+  async vectors(ids: readonly string[]): Promise<Map<string, RowVector>> {
+    const { vectors } = this.#names;
+    const found = new Map<string, RowVector>();
+    for (const part of inParts(formatIds(ids))) {
+      const rows = await this.#connection.run(
+        `select id::text, fingerprint, vector::text from ${vectors}
+         where source_table is not null and vector is not null and id in
+         (select id from json_populate_recordset(null::${vectors}, $1::text::json))`,
+        [part],
+        PLANNED_ANEW,
+      ) as [id: string, fingerprint: string, vector: string][];
+      for (const [id, fingerprint, text] of rows) {
+        found.set(id, { fingerprint, vector: readVector(text) });
+      }
     }
     return found;
   }

@@ -117,11 +117,15 @@ export async function readTable(run: Run, names: TableNames): Promise<TableState
        'positions', (
          select coalesce(pg_catalog.json_agg(a.attname), '[]') from pg_catalog.pg_attribute a
          where a.attrelid = t.positions and a.attnum > 0 and not a.attisdropped))::text
-     from (select pg_catalog.to_regclass($1::text) as vectors,
-       pg_catalog.to_regclass($2::text) as positions) t`,
-    [names.vectors, names.positions],
+     from (select pg_catalog.to_regclass(${quoteText(names.vectors)}) as vectors,
+       pg_catalog.to_regclass(${quoteText(names.positions)}) as positions) t`,
   ) as [string][];
   return JSON.parse(row![0]);
+}
+
+/** As a literal, whatever `standard_conforming_strings` says; without parameters it is one round trip. */
+function quoteText(text: string): string {
+  return `E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 }
 
 /** True where the table keeps what rows need beside their points. */

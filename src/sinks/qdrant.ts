@@ -39,8 +39,15 @@ import {
   readRow,
   rowState,
 } from "./qdrant_payload.ts";
-import { readPoints, writeRows } from "./qdrant_rows.ts";
-import type { RowPage, RowState, RowWrite, SearchOptions, SourcePosition } from "./rows.ts";
+import { readPoints, readVectors, writeRows } from "./qdrant_rows.ts";
+import type {
+  RowPage,
+  RowState,
+  RowVector,
+  RowWrite,
+  SearchOptions,
+  SourcePosition,
+} from "./rows.ts";
 import {
   checkVector,
   type PointId,
@@ -253,6 +260,12 @@ export class QdrantSink extends Sink {
     );
     const states = await rowStates(await readPoints(this.#collection, unique, true));
     return new Map(states.map((state) => [state.id, state]));
+  }
+
+  /** The vectors of these points of rows, as Qdrant has them: normalised for `Cosine`. @throws {SinkError} */
+  async vectors(ids: readonly string[]): Promise<Map<string, RowVector>> {
+    this.#assertOpen();
+    return await readVectors(this.#collection, ids);
   }
 
   /** Points of a table, in the order of their ids in Qdrant. @throws {SinkError} */

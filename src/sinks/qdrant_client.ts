@@ -34,7 +34,7 @@ export interface QdrantSinkClient {
   /** Reads points by their ids. */
   retrieve(
     collection: string,
-    request: { ids: (string | number)[]; with_payload: true | string[]; with_vector: false },
+    request: { ids: (string | number)[]; with_payload: true | string[]; with_vector: boolean },
   ): Promise<QdrantRecord[]>;
   /** Reads points in the order of their ids. */
   scroll(
@@ -115,12 +115,14 @@ export interface QdrantPoint {
   payload: QdrantPayload;
 }
 
-/** A point as Qdrant gives it back, without its vector. */
+/** A point as Qdrant gives it back. */
 export interface QdrantRecord {
   /** An unsigned integer or a UUID. */
   id: string | number | bigint;
   /** Null where there is none. */
   payload?: QdrantPayload | null;
+  /** Where it was asked for. */
+  vector?: unknown;
 }
 
 /** What the vectors of a collection are like. */

@@ -47,8 +47,15 @@ export class QdrantCollection {
 
   /** A vector as a point holds it. */
   vector(vector: VectorPoint["vector"]): number[] | { [name: string]: number[] } {
-    const values = Array.from(vector);
+    const values = vector instanceof Float32Array ? Array.from(vector) : vector as number[];
     return this.#vectorName === undefined ? values : { [this.#vectorName]: values };
+  }
+
+  /** The vector of a point that was read; null where it has none of this name. */
+  vectorOf(vector: unknown): number[] | null {
+    const named = (vector ?? {}) as Record<string, unknown>;
+    const values = this.#vectorName === undefined ? vector : named[this.#vectorName];
+    return Array.isArray(values) ? values : null;
   }
 
   /** What says in a query which vectors are meant. */

@@ -1,5 +1,7 @@
 /** Ids as Qdrant takes them: unsigned integers and UUIDs, nothing else. */
 
+import { hexDigest } from "../digest.ts";
+
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const CANONICAL_INTEGER = /^(0|[1-9][0-9]*)$/;
 
@@ -35,9 +37,14 @@ export async function uuidv5(namespace: Uint8Array, name: string): Promise<strin
   const hashed = new Uint8Array(namespace.length + encoded.length);
   hashed.set(namespace);
   hashed.set(encoded, namespace.length);
-  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-1", hashed)).subarray(0, 16);
-  bytes[6] = (bytes[6]! & 0x0f) | 0x50;
-  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+  const hex = await hexDigest("SHA-1", hashed);
+  const variant = (parseInt(hex[16]!, 16) & 0x3 | 0x8).toString(16);
+  const parts = [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    `5${hex.slice(13, 16)}`,
+    `${variant}${hex.slice(17, 20)}`,
+    hex.slice(20, 32),
+  ];
+  return parts.join("-");
 }

@@ -16,7 +16,7 @@ import {
 } from "./qdrant_payload.ts";
 import { formatPayload } from "./payload.ts";
 import { compareSourcePositions } from "./positions.ts";
-import type { RowPoint, RowWrite } from "./rows.ts";
+import type { RowPoint, RowVector, RowWrite } from "./rows.ts";
 import { checkVector, SinkError, type VectorPoint } from "./sink.ts";
 
 /** Each of them is held against the guards of all: a request's time grows with their square. */
@@ -75,17 +75,39 @@ export async function readPoints(
   collection: QdrantCollection,
   ids: readonly (string | number)[],
   withPayload: true | string[],
+  withVector = false,
 ): Promise<QdrantRecord[]> {
   const records: QdrantRecord[] = [];
   for (let start = 0; start < ids.length; start += MAX_READ_IDS) {
     const part = ids.slice(start, start + MAX_READ_IDS);
     records.push(
       ...await collection.run((client, name) =>
-        client.retrieve(name, { ids: part, with_payload: withPayload, with_vector: false })
+        client.retrieve(name, { ids: part, with_payload: withPayload, with_vector: withVector })
       ),
     );
   }
   return records;
+}
+
+/** Vectors of points of rows, by the ids that they were given. @throws {SinkError} */
+export async function readVectors(
+  collection: QdrantCollection,
+  ids: readonly string[],
+): Promise<Map<string, RowVector>> {
+  const names = new Map(
+    await Promise.all(
+      [...new Set(ids)].map(async (id) => [String((await qdrantId(id)).id), id] as const),
+    ),
+  );
+  const records = await readPoints(collection, [...names.keys()], [QDRANT_ROW_PROPERTY], true);
+  const found = new Map<string, RowVector>();
+  for (const { id, payload, vector } of records) {
+    const row = readRow(payload ?? {});
+    const values = collection.vectorOf(vector);
+    if (row === null || values === null) continue;
+    found.set(names.get(String(id))!, { fingerprint: row.fingerprint, vector: values });
+  }
+  return found;
 }
 
 async function prepare(row: RowWrite): Promise<Write> {

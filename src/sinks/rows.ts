@@ -89,6 +89,14 @@ export interface RowState {
   readonly position: SourcePosition;
 }
 
+/** A vector of a row's point, as a store gives it back: normalised, or rounded, where it keeps it so. */
+export interface RowVector {
+  /** What it was made of. */
+  readonly fingerprint: string;
+  /** Can be stored again. */
+  readonly vector: Vector;
+}
+
 /** Some of a table's points, in the store's own order. */
 export interface RowPage {
   /** No more than were asked for; they may be fewer, also where there is a next page. */
@@ -119,7 +127,9 @@ export interface SearchOptions {
 
 /**
  * The optional members of a sink by which `sync` keeps a store right. With `apply` and `fingerprints` nothing
- * is embedded twice; `deleteTable` is needed for TRUNCATE, `scan` to verify.
+ * is embedded twice; `apply` is also needed for chunks, `deleteTable` for TRUNCATE, `scan` to verify and to
+ * notice that a store is empty, `position` for effects that are exactly once. What is missing and needed is an error of
+ * kind `unsupported`.
  *
  * @example
  * ```ts
@@ -136,16 +146,16 @@ export interface SearchOptions {
  * } from "@pgstream/pgstream";
  *
  * class MapSink extends Sink implements RowSink {
- *   readonly vectors = new Map<string, Vector>();
+ *   readonly stored = new Map<string, Vector>();
  *   readonly states = new Map<string, RowState>();
  *
  *   async upsert({ id, vector }: VectorPoint) {
- *     this.vectors.set(pointIdText(id), vector);
+ *     this.stored.set(pointIdText(id), vector);
  *     this.states.delete(pointIdText(id));
  *   }
  *
  *   async delete(id: PointId) {
- *     this.vectors.delete(pointIdText(id));
+ *     this.stored.delete(pointIdText(id));
  *     this.states.delete(pointIdText(id));
  *   }
  *
@@ -155,7 +165,7 @@ export interface SearchOptions {
  *       if (old.some((it) => (compareSourcePositions(it.position, position) ?? 0) > 0)) continue;
  *       for (const { id, chunk } of old) if (chunk >= points.length) await this.delete(id);
  *       for (const [chunk, { id, fingerprint, vector, payload }] of points.entries()) {
- *         if (vector !== null) this.vectors.set(id, vector);
+ *         if (vector !== null) this.stored.set(id, vector);
  *         const row = { table, key, chunk, chunks: points.length, model, position };
  *         this.states.set(id, { id, fingerprint, payload, ...row });
  *       }
@@ -193,6 +203,8 @@ export interface RowSink {
   position?(source: { systemId: string; slotName: string }): Promise<StreamPosition | null>;
   /** What the store has under these ids; the others are left out. */
   fingerprints?(ids: readonly string[]): Promise<Map<string, RowState>>;
+  /** The vectors of these points; the others are left out. With it, a text that moves is not embedded again. */
+  vectors?(ids: readonly string[]): Promise<Map<string, RowVector>>;
   /** Points of a table, a page at a time. @param after `next` of the page before; null: from the start */
   scan?(table: string, options: { after: string | null; limit: number }): Promise<RowPage>;
   /** Removes all points of a table but those from a later position of the same system. */

@@ -4,8 +4,10 @@ import { BackfillError } from "../backfill/errors.ts";
 import type { PostgresStateStore } from "../backfill/postgres_state_store.ts";
 import type { Progress } from "../backfill/progress.ts";
 import { MemoryStateStore } from "../backfill/state_store.ts";
+import type { Frontier } from "../delivery/frontier.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
+import type { LateHandOver } from "./late_hand_over.ts";
 import type { ResolvedOptions } from "./options.ts";
 import { RunBackfill } from "./run_backfill.ts";
 
@@ -58,22 +60,23 @@ export class Backfills {
 
   /** For one run of the stream. */
   make(
-    parts: Pick<
-      BackfillOptions,
-      "handOver" | "intake" | "queue" | "ask" | "loadTypes" | "onFilled"
-    >,
+    { frontier, handOver, ...parts }:
+      & Pick<BackfillOptions, "intake" | "queue" | "ask" | "loadTypes" | "onFilled">
+      & { frontier: Frontier; handOver: LateHandOver },
   ): RunBackfill {
     const { publicationName, backfillChunk, reconnect } = this.#options;
     return new RunBackfill({
       needed: this.#fillsSome || this.#lasting,
       make: async () => {
-        const { Backfill } = await import("./backfill_parts.ts");
+        const { Backfill, HandOver } = await import("./backfill_parts.ts");
+        const progress = await this.#progress();
         return new Backfill({
           ...parts,
+          handOver: handOver.become(new HandOver(frontier)),
           connector: this.#connector,
           publicationName,
           initial: (table) => this.#fills(table),
-          progress: await this.#progress(),
+          progress,
           lasting: this.#lasting,
           inSource: this.#inSource,
           // Two of them: one that is handed out, one that is read ahead.

@@ -6,8 +6,7 @@ import type { BatchLimits, Failure, FailureDecision } from "../delivery/handler.
 import type { LaneKey } from "../delivery/lane_plan.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import { checkPublicationName } from "../replication/publication.ts";
-import { checkSlotName } from "../replication/slot.ts";
+import { checkPublicationName, checkSlotName } from "../replication/names.ts";
 import type { Connect } from "../transport/transport.ts";
 import type { Parsers } from "../values/types.ts";
 

@@ -3,7 +3,7 @@ import type { AnyRow, EventOf } from "../change.ts";
 import type { BatchLimits } from "../delivery/handler.ts";
 import type { SchemaChange } from "../delivery/schema_changes.ts";
 import type { SetupReport } from "../replication/slot_manager.ts";
-import { parseWatched, parseWatchedName } from "../replication/tables.ts";
+import { parseWatched, parseWatchedName } from "../replication/watched_table.ts";
 import type { SearchOptions } from "../sinks/rows.ts";
 import type { SearchHit, Sink, SinkLike } from "../sinks/sink.ts";
 import type { SyncOptions } from "../sync/options.ts";
@@ -120,9 +120,13 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   /**
    * Keeps a store in step with a table: each row becomes a vector, or one for each chunk of its text. Texts are
-   * embedded many at a time, and none twice; the store ends up with what the table has, whatever is in between.
-   * The table is watched, its values are as `values: "js"` has them, and rows that are there already come first.
-   * What it does not do can be done by a handler beside it. With `model-changed`, see `SyncOptions.onModelChange`.
+   * embedded many at a time, and what the store has is not embedded again; it ends up with what the table has,
+   * whatever is in between: other keys, TRUNCATE, crashes, replays, rows that are there already. The table is
+   * watched, where `watch()` has not named it before; its values are as `values: "js"` has them, for handlers, too,
+   * which are called once the store has an event. Of a table that is named twice the later options count.
+   *
+   * What a sink does for it is `RowSink`: one that has only `upsert` and `delete` takes rows of one chunk, and is
+   * given all of them again in a replay.
    *
    * @example
    * ```ts
@@ -137,8 +141,9 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
    * });
    * ```
    *
-   * @throws {PgStreamError} `already-running`; `table-name`. What is wrong with the options, `sync-options`, is told
-   * by `setup()` and `start()`.
+   * @throws {PgStreamError} `already-running`; `table-name`; `invalid-sink`. What is wrong with the options is told by
+   * `setup()` and `start()`: `sync-options`, `unsupported`; there too `sync-key`, `model-changed`, and, by `start()`
+   * alone, `sync-behind`. What `text`, `chunk` and `payload` do wrong is the `cause` of a `handler-failed`.
    */
   sync<N extends keyof T & string>(table: N, options: SyncOptions<T[N]>): this {
     const core = this.#core;
@@ -175,7 +180,18 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
 
   /**
    * The rows of a synced table whose texts are nearest to this one, the nearest first; of a row with several
-   * chunks, its chunks. Works whether the stream runs or not.
+   * chunks, its chunks. Works whether the stream runs or not. A hit's `id` is that of its point, whose table, key
+   * and chunk `JSON.parse(id)` gives. Of a stream that is not started, `stop()` closes the sink.
+   *
+   * @example
+   * ```ts
+   * import { PgStream } from "@pgstream/pgstream";
+   *
+   * async function answer(stream: PgStream, question: string) {
+   *   const hits = await stream.search("documents", question, { limit: 3, filter: { lang: "en" } });
+   *   return hits.map(({ score, payload }) => [score, payload.title]);
+   * }
+   * ```
    *
    * @param options.limit default 10
    * @param options.filter only what has these properties in its payload

@@ -3,7 +3,7 @@ import type { LoadTypes, RowValues } from "../delivery/row_values.ts";
 import type { Relation } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { ReplicationError } from "../replication/errors.ts";
-import { type CatalogTable, readTable } from "../replication/tables.ts";
+import type { CatalogTable } from "../replication/tables.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import type { Connector } from "../wire/connector.ts";
 
@@ -102,6 +102,7 @@ export class WatchedRelations {
     return await withDeadline("what became of a table", ANSWER_MS, signal, async (signal) => {
       const connection = await this.#connector.connect({ signal });
       try {
+        const { readTable } = await import("../replication/tables.ts");
         return await readTable(connection, oid, signal);
       } finally {
         await connection.close();

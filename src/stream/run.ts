@@ -8,9 +8,8 @@ import { formatLsn, INVALID_LSN, type Lsn } from "../lsn.ts";
 import { connectForReplication } from "../replication/connect.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { SlotError } from "../replication/errors.ts";
-import type { Backend } from "../replication/liveness.ts";
+import type { Backend } from "../replication/backend.ts";
 import { currentDatabase, type SystemIdentity } from "../replication/server.ts";
-import { recreateSlot, waitForSlot } from "../replication/slot.ts";
 import type { StreamStart } from "../replication/start.ts";
 import type { Connection } from "../wire/connection.ts";
 import { messageOf } from "./errors.ts";
@@ -24,7 +23,6 @@ import {
   type KnownSystem,
   temporaryLost,
 } from "./position.ts";
-import { commonHistory, promoted } from "./promotion.ts";
 import type { RunBackfill } from "./run_backfill.ts";
 import type { RunOptions } from "./run_options.ts";
 import type { Pipeline, SessionOptions } from "./session.ts";
@@ -269,6 +267,7 @@ export class StreamRun {
       connector.logger.info(`${error.summary}: standing by`);
       this.#comeSoFar = true;
     }
+    const { waitForSlot } = await import("../replication/slot.ts");
     await waitForSlot(connector, slotName, {
       timeoutMs: wait ? Infinity : Math.max(0, until - performance.now()),
       signal,
@@ -280,6 +279,7 @@ export class StreamRun {
   /** A session of this stream's that holds the slot takes a walsender's place too. */
   async #endOwn(signal: AbortSignal): Promise<void> {
     const { connector, slotName, own } = this.#options;
+    const { waitForSlot } = await import("../replication/slot.ts");
     // Who else holds it, and whether the server can be asked, comes out at the next try.
     await waitForSlot(connector, slotName, { timeoutMs: 0, signal, own }).catch(() => {});
   }
@@ -287,6 +287,7 @@ export class StreamRun {
   async #recreate(cause: SlotError, signal: AbortSignal): Promise<void> {
     const { connector, slotName, failover } = this.#options;
     const recreate = async (signal: AbortSignal) => {
+      const { recreateSlot } = await import("../replication/slot.ts");
       const connection = await connectForReplication(connector, { signal });
       try {
         const database = await currentDatabase(connection, signal);
@@ -373,6 +374,7 @@ export class StreamRun {
     if (connection !== null && known !== null && promoted) {
       const position = this.#positioned ? this.#receivedLsn : start.confirmedLsn;
       const found = { identity, startedAt: start.startedAt, position };
+      const { commonHistory } = await import("./promotion.ts");
       const common = await commonHistory(connection, known, found);
       if (common !== undefined) {
         known = { ...known, timeline: identity.timeline };
@@ -436,6 +438,7 @@ export class StreamRun {
   async #watchPromotion(signal: AbortSignal): Promise<void> {
     const known = this.#known!;
     if (known.standbyStartedAt === undefined) return;
+    const { promoted } = await import("./promotion.ts");
     const timeline = await promoted(this.#options.connector, known.standbyStartedAt, signal);
     if (timeline === null) return;
     this.#known = { systemId: known.systemId, timeline };

@@ -2,8 +2,8 @@
 import type { RetryLimits } from "../backoff.ts";
 import type { LoadTypes } from "../delivery/row_values.ts";
 import type { Lsn } from "../lsn.ts";
-import type { Backend } from "../replication/liveness.ts";
-import type { WatchedTable } from "../replication/tables.ts";
+import type { Backend } from "../replication/backend.ts";
+import type { WatchedTable } from "../replication/watched_table.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
 import type { KnownSystem } from "./position.ts";

@@ -8,11 +8,11 @@ import { formatLsn, type Lsn } from "../lsn.ts";
 import { PgOutputDecoder, type PgOutputMessage } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
 import { ReplicationError } from "../replication/errors.ts";
-import { type Backend, walsenderDoing } from "../replication/liveness.ts";
+import type { Backend } from "../replication/backend.ts";
 import { ReplicationStream } from "../replication/replication_stream.ts";
 import type { SystemIdentity } from "../replication/server.ts";
-import { readStart, type StreamStart } from "../replication/start.ts";
-import type { WatchedTable } from "../replication/tables.ts";
+import type { StreamStart } from "../replication/start.ts";
+import type { WatchedTable } from "../replication/watched_table.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
 import { Inbox } from "./inbox.ts";
@@ -132,6 +132,7 @@ export class Session {
         signal,
         ...messages ? { messages } : {},
         prepare: async (connection, identity, backend) => {
+          const { readStart } = await import("../replication/start.ts");
           start = await readStart(connection, { ...options, logger: connector.logger }, signal);
           return await options.goOn(start, identity, backend, connection);
         },
@@ -319,12 +320,12 @@ export class Session {
     this.#looking = true;
     const { connector } = this.#options;
     const { receivedBytes } = this.#stream;
-    const doing = await walsenderDoing(
-      connector,
-      this.#stream.backend,
-      AbortSignal.timeout(LOOK_MS),
-    )
-      .catch(() => "unknown");
+    const look = async () => {
+      const { walsenderDoing } = await import("../replication/liveness.ts");
+      const { backend } = this.#stream;
+      return await walsenderDoing(connector, backend, AbortSignal.timeout(LOOK_MS));
+    };
+    const doing = await look().catch(() => "unknown");
     this.#looking = false;
     if (this.#stream.receivedBytes > receivedBytes) return;
     if (doing === "busy") {

@@ -1,26 +1,26 @@
 /** What a stream is made of, and its life from start to stop: all behind `PgStream` but its types and its words. */
-import { HandOver } from "../backfill/hand_over.ts";
 import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { Delivery } from "../delivery/delivery.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
 import { Frontier } from "../delivery/frontier.ts";
 import { Intake } from "../delivery/intake.ts";
 import { LanePlan } from "../delivery/lane_plan.ts";
-import { type SchemaChange, SchemaWatch, type TableShape } from "../delivery/schema_changes.ts";
-import { type TransactionPart, TransactionQueue } from "../delivery/transaction_queue.ts";
+import type { SchemaChange, TableShape } from "../delivery/schema_changes.ts";
+import type { TransactionPart, TransactionQueue } from "../delivery/transaction_queue.ts";
 import { pause } from "../backoff.ts";
 import { PgStreamError } from "../errors.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
-import type { Backend } from "../replication/liveness.ts";
+import type { Backend } from "../replication/backend.ts";
 import { SlotManager } from "../replication/slot_manager.ts";
-import type { WatchedTable } from "../replication/tables.ts";
+import type { WatchedTable } from "../replication/watched_table.ts";
 import type { Sink } from "../sinks/sink.ts";
 import { Connector } from "../wire/connector.ts";
 import { NoSink } from "./attached_sink.ts";
 import { Backfills } from "./backfills.ts";
 import { handlerRunning, nothingTo, notRunning, stopped } from "./errors.ts";
 import { Handlers } from "./handlers.ts";
+import { LateHandOver } from "./late_hand_over.ts";
 import { type Gap, type PgStreamOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Patience } from "./patience.ts";
 import { isInUse, type KnownSystem } from "./position.ts";
@@ -164,6 +164,13 @@ export class StreamCore {
   /** What `changes()` gives, events untyped. @throws as it does */
   async *pull(signal: AbortSignal | undefined): AsyncGenerator<TransactionPart, void> {
     this.mustBeReady("changes()", { handlers: false });
+    const loading = import("../delivery/transaction_queue.ts");
+    // For who starts or stops it meanwhile, it runs.
+    this.#running = loading.then(() => {}, () => void (this.#running = null));
+    this.#stop = new AbortController();
+    const { TransactionQueue } = await loading;
+    this.#running = null;
+    if (this.#stop.signal.aborted) return this.#patience.end();
     let queue: TransactionQueue | undefined;
     const { retry } = this.#options;
     const makeQueue = ({ reader, ...hooks }: QueueHooks) =>
@@ -219,12 +226,12 @@ export class StreamCore {
       onMessageSettled: settled,
       onProgress: () => run.handled(),
     });
-    const handOver = new HandOver(frontier);
+    const handOver = new LateHandOver();
     const prefixes = handlers ? this.handlers.prefixes : new Set<string>();
-    const schemas = this.#schemas();
-    const intake = new Intake(queue, frontier, handOver, { prefixes, schemas });
+    const intake = new Intake(queue, frontier, handOver, prefixes);
     const backfill = this.backfills().make({
       loadTypes,
+      frontier,
       handOver,
       intake,
       queue,
@@ -248,11 +255,13 @@ export class StreamCore {
         onLost: (error) => {
           this.status.failedBy(error);
           synced.lost();
+          handOver.lose();
           // The next one may be to another server.
           void reader?.close();
         },
         onGap: (gap) => void tell(this.gapListeners, "onGap", this.logger, gap),
         onArrived: async (arrived) => {
+          await this.#watchSchemas(intake);
           if (!handlers) return;
           await synced.arrived({
             ...arrived,
@@ -302,11 +311,12 @@ export class StreamCore {
     return this.#running;
   }
 
-  /** Null where nobody listens. */
-  #schemas(): SchemaWatch | null {
+  /** Before anything is read; where somebody listens. */
+  async #watchSchemas(intake: Intake): Promise<void> {
     const listeners = this.schemaListeners;
-    if (listeners.length === 0) return null;
-    return new SchemaWatch(
+    if (listeners.length === 0 || intake.schemas !== null) return;
+    const { SchemaWatch } = await import("../delivery/schema_changes.ts");
+    intake.schemas = new SchemaWatch(
       this.#shapes,
       (change) => tell(listeners, "onSchemaChange", this.logger, change),
     );

@@ -62,6 +62,8 @@ export class BatchQueue {
   readonly #random: () => number;
   readonly #texts = new Map<string, Text>();
   readonly #fresh = new Set<Text>();
+  /** One for all callers of a signal: a thousand texts come with the same, and listeners are dear. */
+  readonly #listeners = new Map<AbortSignal, { callers: Set<Caller>; abort: () => void }>();
   #freshChars = 0;
   readonly #again: Batch[] = [];
   #running = 0;
@@ -83,19 +85,18 @@ export class BatchQueue {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
       if (texts.length === 0) return resolve([]);
-      const aborted = () => caller.settle(signal!.reason);
       const caller: Caller = {
         vectors: new Array(texts.length),
         missing: texts.length,
         texts: new Set(),
         settle: (error) => {
-          signal?.removeEventListener("abort", aborted);
+          if (signal !== undefined) this.#unlisten(signal, caller);
           if (caller.missing === 0) return resolve(caller.vectors);
           this.#leave(caller);
           reject(error);
         },
       };
-      signal?.addEventListener("abort", aborted);
+      if (signal !== undefined) this.#listen(signal, caller);
       for (let place = 0; place < texts.length; place++) {
         const text = this.#wait(texts[place]!);
         text.wants.push({ caller, place });
@@ -103,6 +104,29 @@ export class BatchQueue {
       }
       this.#pump();
     });
+  }
+
+  #listen(signal: AbortSignal, caller: Caller): void {
+    let listener = this.#listeners.get(signal);
+    if (listener === undefined) {
+      const callers = new Set<Caller>();
+      const abort = () => {
+        for (const caller of [...callers]) caller.settle(signal.reason);
+      };
+      this.#listeners.set(signal, listener = { callers, abort });
+      signal.addEventListener("abort", abort);
+    }
+    listener.callers.add(caller);
+  }
+
+  #unlisten(signal: AbortSignal, caller: Caller): void {
+    const listener = this.#listeners.get(signal);
+    // Who has left may be told again.
+    if (listener === undefined) return;
+    listener.callers.delete(caller);
+    if (listener.callers.size > 0) return;
+    this.#listeners.delete(signal);
+    signal.removeEventListener("abort", listener.abort);
   }
 
   #wait(text: string): Text {

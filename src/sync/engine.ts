@@ -176,13 +176,15 @@ export class SyncEngine {
     const run = this.#run!;
     const positions = this.#positions;
     const endLsn = run.lanes === 1 ? frontierAfter() : INVALID_LSN;
-    await this.#rows.handle(events, {
-      signal,
-      system: run.system,
-      isStored: (sink, event) => positions.isStored(sink, event),
-      position: (sink) => positions.with(sink, events, endLsn),
-      stored: (sink, position) => positions.stored(sink, position),
-    });
+    await positions.alone(() =>
+      this.#rows.handle(events, {
+        signal,
+        system: run.system,
+        isStored: (sink, event) => positions.isStored(sink, event),
+        position: (sink) => positions.with(sink, events, endLsn),
+        stored: (sink, position) => positions.stored(sink, position),
+      })
+    );
     positions.handled(events);
   }
 

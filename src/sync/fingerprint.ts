@@ -1,5 +1,6 @@
 /** What tells whether a vector is that of a text: nothing is embedded twice. */
 
+import { hexDigest } from "../digest.ts";
 import { optionsError } from "./embedder.ts";
 
 /** What a vector was made of. */
@@ -27,6 +28,5 @@ export async function fingerprint(
     throw optionsError("The name of a model or chunker holds a NUL", "Give it another name");
   }
   const bytes = new TextEncoder().encode(`${model}\0${chunker}\0${text}`);
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes), 0, 16);
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return (await hexDigest("SHA-256", bytes)).slice(0, 32);
 }

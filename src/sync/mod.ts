@@ -21,7 +21,7 @@ export {
 export type { Timers } from "./timers.ts";
 export { type Chunker, chunkText, type ChunkTextOptions } from "./chunk_text.ts";
 export { type Embedder, EmbedError, type EmbedErrorOptions } from "./embedder.ts";
-export type { SyncOptions } from "./options.ts";
+export type { SyncedChunk, SyncOptions } from "./options.ts";
 export { openAiEmbedder, type OpenAiEmbedderOptions } from "./open_ai_embedder.ts";
 export type { Vector } from "../values/vector.ts";
 export type { BackoffLimits, RetryLimits } from "../backoff.ts";

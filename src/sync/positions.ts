@@ -63,6 +63,8 @@ export class Positions {
   /** The last event that was handled, of those that come one after the other. */
   #reached: { lsn: Lsn; ordinal: number } | null = null;
   #handledMs = -Infinity;
+  /** How many batches of events are on their way into the stores. */
+  #handling = 0;
   #timer: unknown = null;
 
   /** Asks nobody yet. */
@@ -127,6 +129,19 @@ export class Positions {
     return this.#make(kept, endLsn, lastPlace(events) ?? this.#reached);
   }
 
+  /**
+   * Nothing else is stored while `work` brings events into stores: rows of a backfill hold no frontier back, so
+   * that a position stored beside them could be later than theirs, and the store would refuse them.
+   */
+  async alone(work: () => Promise<void>): Promise<void> {
+    this.#handling++;
+    try {
+      await work();
+    } finally {
+      this.#handling--;
+    }
+  }
+
   /** The store has it. */
   stored(sink: SinkLike, position: StreamPosition): void {
     const kept = this.#of(sink);
@@ -154,7 +169,8 @@ export class Positions {
       if (this.#run === null || kept.storing !== null) continue;
       const isFar = frontier - kept.endLsn >= IDLE_BYTES && kept.endLsn !== INVALID_LSN;
       const waitMs = isFar || this.#handledMs >= kept.storedMs ? BUSY_MS : IDLE_MS;
-      const due = kept.storedMs + waitMs;
+      let due = kept.storedMs + waitMs;
+      if (this.#isAlone) due = Math.max(due, now + BUSY_MS);
       if (due <= now) void this.#store(kept);
       else dueMs = Math.min(dueMs, due);
     }
@@ -167,7 +183,8 @@ export class Positions {
     if (this.#run === null) return;
     await Promise.all(this.#kept.map(async (kept) => {
       await kept.storing;
-      if (this.#run !== null && kept.endLsn < this.#run.frontier()) await this.#store(kept);
+      if (this.#run === null || this.#isAlone) return;
+      if (kept.endLsn < this.#run.frontier()) await this.#store(kept);
     }));
   }
 
@@ -176,6 +193,11 @@ export class Positions {
     this.#options.timers.clearTimeout(this.#timer);
     this.#timer = null;
     this.#run = null;
+  }
+
+  /** Beside several lanes positions are stored by themselves only, and none comes with rows. */
+  get #isAlone(): boolean {
+    return this.#handling > 0 && this.#run!.oneLane;
   }
 
   #of(sink: SinkLike): Kept | undefined {

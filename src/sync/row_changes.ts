@@ -18,6 +18,8 @@ export interface RowChange {
   readonly alone: boolean;
   /** True where nothing is known of what the store has of it: a row of a backfill, or one that was gone between. */
   readonly anew: boolean;
+  /** The key that it had before these events, where that is another one. */
+  readonly from: string | null;
   /** Where it is gone by a change of its key, its first event here: the row that it was, where all of it was sent. */
   readonly left: AnyRow | null;
 }
@@ -52,7 +54,9 @@ export function rowChanges(events: readonly ChangeEvent[]): Map<string, TableCha
       continue;
     }
     const row = wholeRow(event);
+    let from = table.rows.get(event.key)?.from ?? null;
     if (event.operation === "update" && event.oldKey !== null) {
+      from = table.rows.get(event.oldKey)?.from ?? event.oldKey;
       const columns = [...Object.keys(event.row), ...event.unchanged];
       remove(table.rows, event.oldKey, event, tells(event, columns) ? event.oldRow : null);
     }
@@ -62,7 +66,16 @@ export function rowChanges(events: readonly ChangeEvent[]): Map<string, TableCha
     const { key } = event;
     const before = table.rows.get(key);
     const anew = event.backfill || (before?.anew ?? false);
-    table.rows.set(key, { key, row, lsn, ordinal, alone: before === undefined, anew, left: null });
+    table.rows.set(key, {
+      key,
+      row,
+      lsn,
+      ordinal,
+      alone: before === undefined,
+      anew,
+      from,
+      left: null,
+    });
   }
   return tables;
 }
@@ -85,6 +98,7 @@ function remove(
     ordinal,
     alone: held === undefined,
     anew: true,
+    from: null,
     left: held === undefined ? left : null,
   });
 }

@@ -16,14 +16,14 @@ export interface WantedPoint {
   readonly text: string;
   /** Of text, model and chunker. */
   readonly fingerprint: string;
+  /** As JSON gives it back. */
+  readonly payload: Record<string, unknown>;
 }
 
 /** What a row is to have. */
 export interface WantedRow {
   /** By chunk; none: the row has no vector. */
   readonly points: readonly WantedPoint[];
-  /** Of each of them, as JSON gives it back; empty where there are none. */
-  readonly payload: Record<string, unknown>;
 }
 
 /** Makes it of a row that is whole. */
@@ -52,8 +52,8 @@ export function rowMaker({ table, model, text, payload, chunk }: RowMakerOptions
     model: chunker === undefined ? model : `${model} + ${chunker}`,
     make: async (key, row) => {
       const texts = chunksOf(table, textOf(table, text, row), chunk);
-      if (texts.length === 0) return { points: [], payload: {} };
-      const copy = payloadOf(table, payload, row);
+      if (texts.length === 0) return { points: [] };
+      const payloads = payloadsOf(table, payload, row, texts);
       const points = await Promise.all(texts.map(async (text, at): Promise<WantedPoint> => ({
         id: rowPointId(table, key, at),
         text,
@@ -62,8 +62,9 @@ export function rowMaker({ table, model, text, payload, chunk }: RowMakerOptions
           model,
           ...(chunker === undefined ? {} : { chunker }),
         }),
+        payload: payloads[at]!,
       })));
-      return { points, payload: copy };
+      return { points };
     },
   };
 }
@@ -89,14 +90,27 @@ function chunksOf(table: string, text: string, chunk: Chunker | undefined): stri
   return given.filter((piece: string) => piece.trim() !== "");
 }
 
-function payloadOf(
+/** Of each chunk: columns are the same for all. */
+function payloadsOf(
   table: string,
   payload: SyncOptions["payload"],
   row: AnyRow,
-): Record<string, unknown> {
-  const given: unknown = typeof payload === "function"
-    ? call(() => payload(row), "sync-payload", `payload() of ${table}`)
-    : columnsOf(table, payload ?? [], row);
+  texts: readonly string[],
+): Record<string, unknown>[] {
+  if (typeof payload !== "function") {
+    const copy = payloadOf(table, columnsOf(table, payload ?? [], row));
+    return texts.map(() => copy);
+  }
+  const chunks = texts.length;
+  return texts.map((text, chunk) =>
+    payloadOf(
+      table,
+      call(() => payload(row, { text, chunk, chunks }), "sync-payload", `payload() of ${table}`),
+    )
+  );
+}
+
+function payloadOf(table: string, given: unknown): Record<string, unknown> {
   if (typeof given !== "object" || given === null || Array.isArray(given) || isPromise(given)) {
     throw failure("sync-payload", `payload() of ${table} returned ${nameOf(given)}`, {
       hint: "Return an object at once; {} where nothing is to be stored",

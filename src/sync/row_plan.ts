@@ -38,15 +38,34 @@ export function idsOf({ sync, change, wanted }: MadeRow): string[] {
   return wanted.points.map(({ id }) => id);
 }
 
+/** The ids under which the store may have vectors of the row's texts, where it had another key. */
+export function formerIdsOf({ sync, change: { from }, wanted }: MadeRow): string[] {
+  return from === null ? [] : wanted.points.map((_, chunk) => rowPointId(sync.table, from, chunk));
+}
+
 /** True where the store has this point of a row as it is to be. */
 export function isStored(
   state: RowState | undefined,
   point: WantedPoint,
-  { points, payload }: WantedRow,
+  { points }: WantedRow,
   model: string,
 ): boolean {
   return state !== undefined && state.fingerprint === point.fingerprint &&
-    state.chunks === points.length && state.model === model && isSameJson(state.payload, payload);
+    state.chunks === points.length && state.model === model &&
+    isSameJson(state.payload, point.payload);
+}
+
+/** The ids of the points that it had beyond those, under either key. */
+export function furtherIdsOf(
+  { sync: { table }, change: { key, from }, wanted }: MadeRow,
+  states: ReadonlyMap<string, RowState>,
+): string[] {
+  return [key, ...from === null ? [] : [from]].flatMap((key) => {
+    const chunks = states.get(rowPointId(table, key, 0))?.chunks ?? 0;
+    const first = wanted.points.length;
+    const more = Math.max(0, chunks - first);
+    return Array.from({ length: more }, (_, at) => rowPointId(table, key, first + at));
+  });
 }
 
 /**
@@ -86,11 +105,11 @@ export function planRow(
 /** The write, with the vectors that the store has not. */
 export function rowWrite({ made, kept, surplus }: RowPlan, vectors: TextVectors): RowWrite {
   const { sync, change, position, wanted } = made;
-  const points = wanted.points.map(({ id, fingerprint }, chunk): RowPoint => ({
+  const points = wanted.points.map(({ id, fingerprint, payload }, chunk): RowPoint => ({
     id,
     fingerprint,
     vector: kept[chunk] ? null : vectors.get(fingerprint),
-    payload: wanted.payload,
+    payload,
   }));
   const { table, maker: { model } } = sync;
   return { table, key: change.key, position, model, points, surplus };

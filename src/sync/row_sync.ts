@@ -2,7 +2,7 @@
 
 import type { ChangeEvent } from "../change.ts";
 import { PgStreamError } from "../errors.ts";
-import type { RowState, RowWrite, SourcePosition } from "../sinks/rows.ts";
+import type { RowState, RowVector, RowWrite, SourcePosition } from "../sinks/rows.ts";
 import type { SinkLike } from "../sinks/sink.ts";
 import { formatTableName } from "../table_name.ts";
 import type { BatchEmbedder } from "./batched_embedder.ts";
@@ -12,7 +12,16 @@ import { writePoints } from "./plain_points.ts";
 import type { TableSync } from "./resolve_options.ts";
 import { rowChanges, type TableChanges } from "./row_changes.ts";
 import type { WantedPoint } from "./row_maker.ts";
-import { idsOf, isTaken, type MadeRow, planRow, type RowPlan, rowWrite } from "./row_plan.ts";
+import {
+  formerIdsOf,
+  furtherIdsOf,
+  idsOf,
+  isTaken,
+  type MadeRow,
+  planRow,
+  type RowPlan,
+  rowWrite,
+} from "./row_plan.ts";
 import { KeptVectors, TextVectors } from "./text_vectors.ts";
 
 /** The texts of one call. */
@@ -93,7 +102,7 @@ export class RowSync {
       const plan = planRow(row, states);
       if (plan !== null) plans.push(plan);
     }
-    await this.#write(sink, await addVectors(plans, texts), context);
+    await this.#write(sink, await addVectors(plans, texts, sink, states), context);
   }
 
   async #write(
@@ -126,7 +135,7 @@ async function makeRows(
     changes.flatMap(({ sync, rows }) =>
       [...rows.values()].map(async (change): Promise<MadeRow> => {
         const { key, row } = change;
-        const wanted = row === null ? { points: [], payload: {} } : await sync.maker.make(key, row);
+        const wanted = row === null ? { points: [] } : await sync.maker.make(key, row);
         return { sync, change, position: positionOf(context, change), wanted };
       })
     ),
@@ -139,12 +148,18 @@ async function readStates(
   made: readonly MadeRow[],
 ): Promise<ReadonlyMap<string, RowState> | null> {
   if (sink.apply === undefined || sink.fingerprints === undefined) return null;
-  const ids = made.flatMap(idsOf);
+  const former = sink.vectors === undefined ? [] : made.flatMap(formerIdsOf);
+  const ids = [...made.flatMap(idsOf), ...former];
   return ids.length === 0 ? new Map() : await sink.fingerprints(ids);
 }
 
 /** The rows with vectors of what the store lacks, embedded together, whatever tables they are of. */
-async function addVectors(plans: readonly RowPlan[], texts: Texts): Promise<RowWrite[]> {
+async function addVectors(
+  plans: readonly RowPlan[],
+  texts: Texts,
+  sink: SinkLike,
+  states: ReadonlyMap<string, RowState> | null,
+): Promise<RowWrite[]> {
   const missing = new Map<BatchEmbedder, WantedPoint[]>();
   for (const { made, kept } of plans) {
     const { embed } = made.sync;
@@ -152,8 +167,34 @@ async function addVectors(plans: readonly RowPlan[], texts: Texts): Promise<RowW
     points.push(...made.wanted.points.filter((_, chunk) => !kept[chunk]));
     missing.set(embed, points);
   }
+  const points = [...missing.values()].flat();
+  for (const { fingerprint, vector } of await storedVectors(plans, points, sink, states)) {
+    for (const vectors of texts.values()) vectors.put(fingerprint, vector);
+  }
   await settled([...missing].map(([embed, points]) => texts.get(embed)!.embed(points)));
   return plans.map((plan) => rowWrite(plan, texts.get(plan.made.sync.embed)!));
+}
+
+/**
+ * Vectors that the store has under other ids: of a row that has another key now, of chunks that have moved. A
+ * fingerprint tells the model, too.
+ */
+async function storedVectors(
+  plans: readonly RowPlan[],
+  missing: readonly WantedPoint[],
+  sink: SinkLike,
+  states: ReadonlyMap<string, RowState> | null,
+): Promise<RowVector[]> {
+  if (sink.vectors === undefined || states === null) return [];
+  const wanted = new Set(missing.map(({ fingerprint }) => fingerprint));
+  const found = (states: ReadonlyMap<string, RowState>) =>
+    [...states.values()].filter((state) => wanted.delete(state.fingerprint)).map(({ id }) => id);
+  const ids = found(states);
+  const further = wanted.size === 0 ? [] : plans
+    .filter(({ made }) => made.wanted.points.some(({ fingerprint }) => wanted.has(fingerprint)))
+    .flatMap(({ made }) => furtherIdsOf(made, states));
+  if (further.length > 0) ids.push(...found(await sink.fingerprints!(further)));
+  return ids.length === 0 ? [] : [...(await sink.vectors(ids)).values()];
 }
 
 function truncateUnsupported(table: string): PgStreamError {

@@ -59,6 +59,12 @@ export class TextVectors {
     await settled(points.map((point) => this.#ask(point)));
   }
 
+  /** A vector that need not be embedded. */
+  put(fingerprint: string, vector: Vector): void {
+    this.#asked.set(fingerprint, Promise.resolve(vector));
+    this.#found.set(fingerprint, vector);
+  }
+
   /** The vector of a text that was embedded. */
   get(fingerprint: string): Vector {
     return this.#found.get(fingerprint)!;

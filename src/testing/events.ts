@@ -8,7 +8,7 @@ import type {
 } from "../change.ts";
 import { PgStreamError } from "../errors.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
-import { parseWatchedName } from "../replication/tables.ts";
+import { parseWatchedName } from "../replication/watched_table.ts";
 import { buildEvent, type Change, nextPlace, rowOf, shapeOf } from "./change.ts";
 import { SQL_NAMES } from "../stream/options.ts";
 import { defaultValues, textOfValue, typeOfValue } from "./column_types.ts";

@@ -10,7 +10,6 @@ import {
   decodeBackendKeyData,
   decodeNegotiateProtocolVersion,
 } from "./backend.ts";
-import { channelBindingOf, notBound } from "./channel_binding.ts";
 import { isLocal, type Link } from "./encryption.ts";
 import { ProtocolError, WireError } from "./errors.ts";
 import { MessageType, SESSION_LIMITS } from "./frames.ts";
@@ -21,7 +20,7 @@ import {
   encodeStartupMessage,
 } from "./frontend.ts";
 import type { AuthMethod, ConnectionOptions } from "./options.ts";
-import { decodeServerMessage, PostgresError } from "./postgres_error.ts";
+import { decodeServerMessage } from "./postgres_error.ts";
 import {
   randomScramNonce,
   SCRAM_SHA_256,
@@ -72,7 +71,7 @@ export async function startUp(
   parameters: Readonly<Record<string, string>>,
   login: Login,
 ): Promise<BackendKey | null> {
-  const binding = await channelBindingOf(login.link.tls, login.channelBinding);
+  const binding = await bindingOf(login);
   await channel.write(encodeStartupMessage(parameters));
   const told = await authenticate(channel, login, binding);
   let key: BackendKey | null = null;
@@ -83,7 +82,7 @@ export async function startUp(
         key = channel.decode(() => decodeBackendKeyData(frame.body));
         break;
       case MessageType.ErrorResponse:
-        throw refused(channel, frame.body, told);
+        throw await refused(channel, frame.body, told);
       case MessageType.ReadyForQuery:
         channel.ready(frame.body);
         channel.frames.limits = SESSION_LIMITS;
@@ -111,27 +110,30 @@ async function authenticate(
         if (scram !== null && !scram.verified) {
           throw unproven("it ended the exchange without proving that it knows the password");
         }
-        if (scram === null && !passwordSent) checkAllowed("none", login);
+        if (scram === null && !passwordSent && !isAllowed("none", login)) {
+          throw await notAllowed("none", login);
+        }
         return told;
       case "cleartext-password":
       case "md5-password": {
         if (scram !== null || passwordSent) throw outOfOrder(asked);
         const clear = asked.type === "cleartext-password";
-        checkAllowed(clear ? "password" : "md5", login);
+        const method = clear ? "password" : "md5";
+        if (!isAllowed(method, login)) throw await notAllowed(method, login);
         passwordSent = true;
         const password = await passwordOf(login);
         if (clear) {
           warnOfReaders(login);
           told = password === login.user ? null : password;
         }
-        const answer = clear ? password : await md5Answer(login.user, password, asked.salt);
+        const answer = clear ? password : await md5Of(login.user, password, asked.salt);
         await channel.write(encodePasswordMessage(answer));
         break;
       }
       case "sasl": {
         if (scram !== null || passwordSent) throw outOfOrder(asked);
-        checkAllowed("scram-sha-256", login);
-        const { mechanism, bound } = chooseMechanism(asked.mechanisms, binding, login);
+        if (!isAllowed("scram-sha-256", login)) throw await notAllowed("scram-sha-256", login);
+        const { mechanism, bound } = await chooseMechanism(asked.mechanisms, binding, login);
         scram = new ScramExchange(await passwordOf(login), randomScramNonce(), bound);
         await channel.write(encodeSaslInitialResponse(mechanism, scram.clientFirst()));
         break;
@@ -156,51 +158,36 @@ async function authenticate(
   }
 }
 
-/** @throws {WireError} before anything secret is sent. */
-function checkAllowed(method: AuthMethod, { requireAuth, channelBinding, link }: Login): void {
-  const does = method === "none" ? "lets us in without asking" : `asks for ${METHODS[method]}`;
-  if (requireAuth?.includes(method) === false) {
-    throw new WireError(
-      `The server at ${formatAddress(link.address)} ${does}, and require_auth is ${
-        requireAuth.join(",")
-      }`,
-      {
-        kind: "authentication-not-allowed",
-        hint: method === "none"
-          ? "Let pg_hba.conf ask for scram-sha-256; where it asks for a certificate, add none."
-          : "Someone may be answering in the server's place; else let pg_hba.conf ask for " +
-            "scram-sha-256.",
-      },
-    );
-  }
-  if (channelBinding === "require" && method !== "scram-sha-256") {
-    throw notBound(
-      `the server at ${formatAddress(link.address)} ${does}`,
-      "Someone may be answering in the server's place; else let pg_hba.conf ask for scram-sha-256.",
-    );
-  }
+/** What the proof can be tied to: where there is no TLS, there is nothing. */
+async function bindingOf({ link: { tls }, channelBinding }: Login): Promise<Uint8Array | null> {
+  if (channelBinding === "disable" || (channelBinding === "prefer" && tls === null)) return null;
+  const { channelBindingOf } = await import("./channel_binding.ts");
+  return await channelBindingOf(tls, channelBinding);
 }
 
-const METHODS: Readonly<Record<Exclude<AuthMethod, "none">, string>> = {
-  "password": "the password in the clear",
-  "md5": "md5",
-  "scram-sha-256": "SCRAM-SHA-256",
-};
+/** Asked before anything secret is sent. */
+function isAllowed(method: AuthMethod, { requireAuth, channelBinding }: Login): boolean {
+  return requireAuth?.includes(method) !== false &&
+    (channelBinding !== "require" || method === "scram-sha-256");
+}
+
+async function notAllowed(method: AuthMethod, login: Login): Promise<WireError> {
+  const { methodRefused } = await import("./refusal.ts");
+  return methodRefused(method, login);
+}
 
 /** Names the mechanism, and says what to tell the server of the binding. */
-function chooseMechanism(
+async function chooseMechanism(
   offered: readonly string[],
   binding: Uint8Array | null,
   { channelBinding, link }: Login,
-): { mechanism: string; bound: ScramBinding } {
+): Promise<{ mechanism: string; bound: ScramBinding }> {
   if (binding !== null && offered.includes(SCRAM_SHA_256_PLUS)) {
     return { mechanism: SCRAM_SHA_256_PLUS, bound: binding };
   }
   if (channelBinding === "require") {
-    throw notBound(
-      `the server at ${formatAddress(link.address)} does not offer ${SCRAM_SHA_256_PLUS}`,
-      "PostgreSQL does since 11. A pooler, or someone, may be answering in its place.",
-    );
+    const { bindingRefused } = await import("./refusal.ts");
+    throw bindingRefused(link.address);
   }
   if (!offered.includes(SCRAM_SHA_256)) {
     throw unsupported(offered.join(", ") || "SASL without a mechanism");
@@ -239,57 +226,25 @@ async function nextAuthentication(
         channel.decode(() => decodeNegotiateProtocolVersion(frame.body));
         break;
       case MessageType.ErrorResponse:
-        throw refused(channel, frame.body, told);
+        throw await refused(channel, frame.body, told);
       default:
         throw channel.unexpected(frame, "authentication");
     }
   }
 }
 
-/**
- * Errors of the start-up are all fatal, and say for themselves what is wrong.
- *
- * @param told a secret that the server may repeat.
- */
-function refused(channel: Channel, body: Uint8Array, told: string | null): unknown {
-  let response = channel.decode(() => decodeServerMessage(body));
-  if (told !== null) {
-    const hidden = Object.entries(response).map(([name, value]) => [
-      name,
-      typeof value === "string" ? value.replaceAll(told, "…") : value,
-    ]);
-    response = Object.fromEntries(hidden);
-  }
-  const { message } = response;
-  const [, , hint = response.hint] =
-    REFUSALS.find(([words, ends]) =>
-      message.includes(words) && ends.some((end) => message.endsWith(end))
-    ) ?? [];
-  return channel.fail(new PostgresError({ ...response, ...(hint === undefined ? {} : { hint }) }));
+/** @param told a secret that the server may repeat. */
+async function refused(channel: Channel, body: Uint8Array, told: string | null): Promise<unknown> {
+  const { refusal } = await import("./refusal.ts");
+  return channel.fail(refusal(channel.decode(() => decodeServerMessage(body)), told));
 }
 
-/**
- * What of the server's words tells how to get in, and what they end in; in another language they tell nothing. No
- * patterns: on a million words of a stranger's one of these could take minutes.
- */
-const REFUSALS: readonly (readonly [words: string, ends: readonly string[], hint: string])[] = [
-  [
-    "pg_hba.conf ",
-    ["no encryption", "SSL off"],
-    "Try sslmode=require: pg_hba.conf may let this user in with encryption only.",
-  ],
-  [
-    "pg_hba.conf ",
-    ["SSL encryption", "SSL on"],
-    "Check user and database; else try sslmode=disable, in a network that you trust: pg_hba.conf " +
-    "may let this user in without encryption only.",
-  ],
-  [
-    "SCRAM channel binding",
-    [""],
-    "What the server sent is not what arrived here, or the other way round: somebody is in between.",
-  ],
-];
+async function md5Of(user: string, password: string, salt: Uint8Array): Promise<string> {
+  const { md5Answer } = await import("./md5.ts");
+  return await md5Answer(user, password, salt).catch((cause) => {
+    throw unsupported("MD5, which this runtime does not have", cause);
+  });
+}
 
 async function passwordOf(login: Login): Promise<string> {
   let password: string | undefined;
@@ -315,31 +270,6 @@ async function passwordOf(login: Login): Promise<string> {
     throw new WireError("The password holds a zero byte", { kind: "authentication" });
   }
   return password;
-}
-
-/** `md5` and the hex of md5(md5(password, user), salt). */
-async function md5Answer(user: string, password: string, salt: Uint8Array): Promise<string> {
-  const inner = await md5Hex(new TextEncoder().encode(password + user));
-  const hex = new TextEncoder().encode(inner);
-  const salted = new Uint8Array(hex.length + salt.length);
-  salted.set(hex);
-  salted.set(salt, hex.length);
-  return `md5${await md5Hex(salted)}`;
-}
-
-async function md5Hex(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  try {
-    const { createHash } = await import("node:crypto");
-    return createHash("md5").update(bytes).digest("hex");
-  } catch {
-    // Workers need not have `node:crypto`; of all WebCrypto, theirs alone knows MD5.
-    const digest = await crypto.subtle.digest("MD5", bytes).catch((cause) => {
-      throw unsupported("MD5, which this runtime does not have", cause);
-    });
-    return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join(
-      "",
-    );
-  }
 }
 
 function unproven(what: string): WireError {

@@ -14,11 +14,11 @@ import {
 import { startUp } from "./authentication.ts";
 import { Canceller } from "./cancellation.ts";
 import { CopyBoth } from "./copy_both.ts";
-import { copyOut, type CopyRows } from "./copy_out.ts";
+import type { CopyRows } from "./copy_out.ts";
 import { openLink } from "./encryption.ts";
 import { WireError } from "./errors.ts";
 import { encodeTerminate } from "./frontend.ts";
-import { checkSession, type SessionAttrs, tryHosts } from "./hosts.ts";
+import type { SessionAttrs } from "./hosts.ts";
 import { addressOf, type ConnectionOptions, type HostOptions } from "./options.ts";
 import type { ServerMessage } from "./postgres_error.ts";
 import { beginCopy, type QueryResult, simpleQuery } from "./query.ts";
@@ -136,11 +136,12 @@ export class Connection implements AsyncDisposable {
     settings: ConnectOptions = {},
   ): Promise<Connection> {
     const { signal, random = Math.random } = settings;
-    return await tryHosts(
-      options,
-      { signal, random },
-      (host, wanted) => Connection.#connectTo(host, wanted, options, settings),
-    );
+    const { hosts, targetSessionAttrs: wanted } = options;
+    const attempt = (host: HostOptions, wanted: SessionAttrs) =>
+      Connection.#connectTo(host, wanted, options, settings);
+    if (hosts.length === 1 && wanted !== "prefer-standby") return await attempt(hosts[0]!, wanted);
+    const { tryHosts } = await import("./hosts.ts");
+    return await tryHosts(options, { signal, random }, attempt);
   }
 
   static async #connectTo(
@@ -177,7 +178,10 @@ export class Connection implements AsyncDisposable {
       });
       const canceller = new Canceller(channel, key, link.again);
       const connection = new Connection(channel, canceller, key?.processId ?? 0, host);
-      await checkSession(connection, wanted, host);
+      if (wanted !== "any") {
+        const { checkSession } = await import("./hosts.ts");
+        await checkSession(connection, wanted, host);
+      }
       return connection;
     };
     try {
@@ -250,9 +254,18 @@ export class Connection implements AsyncDisposable {
    * @throws {PostgresError} what the server reports.
    * @throws {WireError} as {@linkcode Connection.query}; `"wrong-statement"` where it is no COPY.
    */
-  copyOut(sql: string, options: OperationOptions = {}): AsyncIterable<CopyRows> {
-    const begin = () => this.#begin("COPY", options.signal);
-    return copyOut(this.#channel, this.#canceller, begin, sql, options.signal);
+  async *copyOut(
+    sql: string,
+    { signal }: OperationOptions = {},
+  ): AsyncGenerator<CopyRows, void, undefined> {
+    const release = this.#begin("COPY", signal);
+    try {
+      const { copyOut } = await import("./copy_out.ts");
+      signal?.throwIfAborted();
+      yield* copyOut(this.#channel, this.#canceller, sql, signal);
+    } finally {
+      release();
+    }
   }
 
   /**

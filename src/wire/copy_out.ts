@@ -64,17 +64,13 @@ class ArrivedRows implements CopyRows {
 /**
  * The rows of a copy, all that have arrived already at a time: to wait for each row costs as much as
  * the row. Left early, or aborted, it cancels the statement.
- *
- * @param begin called when the first rows are asked for; returns what to call at the end.
  */
 export async function* copyOut(
   channel: Channel,
   canceller: Canceller,
-  begin: () => () => void,
   sql: string,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<CopyRows, void, undefined> {
-  const release = begin();
   let settle: Settle | null = null;
   const onAbort = () => settle ??= canceller.interrupt();
   signal?.addEventListener("abort", onAbort, { once: true });
@@ -131,6 +127,5 @@ export async function* copyOut(
       await channel.untilReady().catch(() => {});
     }
     await settle?.();
-    release();
   }
 }

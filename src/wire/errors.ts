@@ -75,3 +75,9 @@ export class ProtocolError extends WireError {
     super(message, { ...options, kind: "protocol-violation" });
   }
 }
+
+/** What connecting failed with, host by host. */
+export function reasonsOf(error: unknown): readonly unknown[] {
+  const all = error instanceof WireError && error.kind === "no-host" && error.cause;
+  return all instanceof AggregateError ? all.errors : [error];
+}

@@ -1,5 +1,5 @@
 /**
- * Which of several servers it is to be.
+ * Which of several servers it is to be. Loaded where there are several, or where the state of one matters.
  * https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
  */
 import { isRetryable, type PgStreamError } from "../errors.ts";
@@ -59,12 +59,6 @@ export async function tryHosts<T>(
   throw failures.length === 1 ? failures[0] : noHost(hosts, failures);
 }
 
-/** What connecting failed with, host by host. */
-export function reasonsOf(error: unknown): readonly unknown[] {
-  const all = error instanceof WireError && error.kind === "no-host" && error.cause;
-  return all instanceof AggregateError ? all.errors : [error];
-}
-
 /** What of a connection its server's state is read from. */
 export interface Session {
   /** As ParameterStatus reports them. */
@@ -80,10 +74,9 @@ export interface Session {
  */
 export async function checkSession(
   session: Session,
-  wanted: SessionAttrs,
+  wanted: Exclude<SessionAttrs, "any">,
   host: HostOptions,
 ): Promise<void> {
-  if (wanted === "any") return;
   const { standby, readOnly } = await readState(session);
   const right = {
     "primary": !standby,

@@ -3,7 +3,6 @@
  * https://www.postgresql.org/docs/current/sasl-authentication.html, RFC 5802, RFC 7677
  */
 import { WireError } from "./errors.ts";
-import { saslPrep } from "./sasl_prep.ts";
 
 /** The mechanism's name. */
 export const SCRAM_SHA_256 = "SCRAM-SHA-256";
@@ -53,13 +52,13 @@ export class ScramExchange {
   /**
    * Begins an exchange.
    *
-   * @param password as the user has it; SASLprep is applied here.
+   * @param password as the user has it; SASLprep is applied to it.
    * @param nonce printable ASCII without a comma, fresh for each exchange.
    * @param binding bytes make it a SCRAM-SHA-256-PLUS exchange.
    * @param user none as a rule: Postgres takes that of the start-up. Without `=` and `,`.
    */
   constructor(password: string, nonce: string, binding: ScramBinding = "none", user = "") {
-    this.#password = saslPrep(password);
+    this.#password = password;
     this.#nonce = nonce;
     this.#user = user;
     const bound = typeof binding !== "string";
@@ -120,7 +119,7 @@ export class ScramExchange {
     }
     this.#iterations = iterations;
 
-    const saltedPassword = await pbkdf2(this.#password, salt, iterations);
+    const saltedPassword = await pbkdf2(await prepared(this.#password), salt, iterations);
     const clientKey = await hmac(saltedPassword, "Client Key");
     const storedKey = new Uint8Array(await crypto.subtle.digest("SHA-256", clientKey));
     const withoutProof = `c=${this.#channelBinding},r=${nonce}`;
@@ -170,6 +169,14 @@ function failure(what: string, hint?: string, cause?: unknown): WireError {
     cause,
     ...(hint === undefined ? {} : { hint }),
   });
+}
+
+/** SASLprep leaves ASCII as it is. */
+async function prepared(password: string): Promise<string> {
+  // deno-lint-ignore no-control-regex
+  if (/^[\x00-\x7f]*$/.test(password)) return password;
+  const { saslPrep } = await import("./sasl_prep.ts");
+  return saslPrep(password);
 }
 
 async function pbkdf2(

@@ -12,6 +12,7 @@ import {
   describeOtherModel,
   describeScan,
   describeSearch,
+  describeVectors,
 } from "./row_sink/reads.ts";
 import type { RowSinkUnderTest } from "./row_sink/rows.ts";
 import { describeWrites } from "./row_sink/writes.ts";
@@ -26,6 +27,7 @@ const MEMBERS: Record<RowMember, true> = {
   apply: true,
   position: true,
   fingerprints: true,
+  vectors: true,
   scan: true,
   deleteTable: true,
   otherModel: true,
@@ -70,6 +72,7 @@ export function rowSinkContract(
     describeOrder(made);
     describeRandom(made, has("deleteTable"));
     if (has("deleteTable")) describeDeleteTable(made);
+    if (has("vectors")) describeVectors(made);
     if (has("scan")) describeScan(made);
     if (has("otherModel")) describeOtherModel(made);
     if (has("search")) describeSearch(made);

@@ -3,7 +3,8 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { after, before, describe, test } from "node:test";
 import { SlotManager } from "../../mod.ts";
-import { type Backend, walsenderDoing } from "../../src/replication/liveness.ts";
+import type { Backend } from "../../src/replication/backend.ts";
+import { walsenderDoing } from "../../src/replication/liveness.ts";
 import { ReplicationStream } from "../../src/replication/replication_stream.ts";
 import { waitForSlot } from "../../src/replication/slot.ts";
 import { Connector } from "../../src/wire/connector.ts";

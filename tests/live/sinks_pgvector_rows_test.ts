@@ -72,6 +72,7 @@ for (const type of ["vector", "halfvec", "sparsevec"] as const) {
       "apply",
       "position",
       "fingerprints",
+      "vectors",
       "scan",
       "deleteTable",
       "otherModel",

@@ -12,6 +12,7 @@ import { SinkError } from "../../src/sinks/sink.ts";
 import { at, row, scanAll, statesOf, SYSTEM } from "../contract/row_sink/rows.ts";
 import { type Pgbouncer, startPgbouncer } from "../support/servers/pgbouncer.ts";
 import { testMajors, type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
+import { TcpProxy } from "../support/tcp_proxy.ts";
 import { uniqueName, until, within, withServerOptions } from "../support/streams.ts";
 
 const TABLE = "public.documents";
@@ -62,8 +63,11 @@ for (const major of testMajors(10, 18)) {
       return sink;
     }
 
-    function openPool(dsn: string): postgres.Sql {
-      const sql = postgres(dsn, { onnotice: () => {} });
+    function openPool(
+      dsn: string,
+      options: { max?: number; backoff?: () => number } = {},
+    ): postgres.Sql {
+      const sql = postgres(dsn, { onnotice: () => {}, ...options });
       ends.push(() => sql.end());
       return sql;
     }
@@ -226,6 +230,64 @@ for (const major of testMajors(10, 18)) {
       await sink.apply([newer], position("0/20"));
       await assertHas(sink, newer);
       assertEquals(await sink.position(source), position("0/20"));
+    });
+
+    test("a connection that is cut in a transaction is made anew, however often", async () => {
+      const table = await makeTable(db);
+      const proxy = await TcpProxy.start(db.dsn);
+      ends.push(() => proxy.stop());
+      const sink = openSink(table, {
+        sql: openPool(proxy.through(db.dsn), { max: 3, backoff: () => 0 }),
+      });
+      await sink.prepareRows();
+      // More often than the pool has connections.
+      for (let time = 1; time <= 12; time++) {
+        const blocker = await openTransaction();
+        await blocker.sql.unsafe(`LOCK TABLE ${table} IN SHARE MODE`);
+        const failing = sink.apply([older], null).then(() => null, (error) => error);
+        await isWaiting();
+        proxy.cut();
+        const error = await within("the write that was cut", failing);
+        assert(error instanceof SinkError);
+        assertEquals([error.kind, error.retryable], ["sink-unreachable", true]);
+        await blocker.commit();
+      }
+      await within(
+        "the writes after it",
+        Promise.all([newer, newer, newer].map((row) => sink.apply([row], null))),
+      );
+      await until(
+        "what was cut has ended",
+        async () =>
+          (await db.query(`SELECT 1 FROM pg_locks WHERE relation = '${table}'::regclass`))
+            .length === 0,
+      );
+      await assertHas(sink, newer);
+    });
+
+    test("a server that was not there for many calls is written to when it is", async () => {
+      const table = await makeTable(db);
+      const proxy = await TcpProxy.start(db.dsn);
+      const dsn = proxy.through(db.dsn);
+      const sink = openSink(table, { sql: openPool(dsn, { max: 3, backoff: () => 0 }) });
+      await sink.prepareRows();
+      await proxy.stop();
+      const port = Number(new URL(dsn).port);
+      for (let time = 1; time <= 4; time++) {
+        const calls = Array.from(
+          { length: 12 },
+          () => sink.apply([older], null).then(() => null, (error) => error),
+        );
+        for (const error of await within("calls that fail", Promise.all(calls))) {
+          assert(error instanceof SinkError);
+          assertEquals([error.kind, error.retryable], ["sink-unreachable", true]);
+        }
+      }
+      const server = await TcpProxy.start(db.dsn, port);
+      ends.push(() => server.stop());
+      const calls = Array.from({ length: 30 }, () => sink.apply([newer], null));
+      await within("calls that work", Promise.all(calls));
+      await assertHas(sink, newer);
     });
 
     test("a deadlock with somebody else's locks is worth another try", async () => {

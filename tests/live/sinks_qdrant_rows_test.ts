@@ -47,6 +47,7 @@ for (const what of ["", ", vectors with a name", ", strict mode"]) {
       "prepareRows",
       "apply",
       "fingerprints",
+      "vectors",
       "scan",
       "deleteTable",
       "otherModel",

@@ -29,7 +29,7 @@ import {
   type TestPostgres,
   testPostgres,
 } from "../support/servers/test_postgres.ts";
-import { openClient, started, uniqueName, until } from "../support/streams.ts";
+import { openClient, started, uniqueName, until, within } from "../support/streams.ts";
 
 const words = (text: string): string[] => text.split(" ");
 
@@ -74,7 +74,8 @@ async function startSync(
     store,
     maker,
     texts,
-    verify: (options) => stream.verify(table, options),
+    // Rows that nobody may rewrite yet are waited for, for ever.
+    verify: (options) => within("verify()", stream.verify(table, options), 90_000),
     stop: async () => {
       await running.stop();
       await stream.teardown();
@@ -121,12 +122,12 @@ for (const major of testMajors(18, 13)) {
     ): Promise<void> {
       const { table, model } = maker;
       const row = { tag, body, at: at ?? new Date(Date.UTC(2020, 0, 1) + Number(key) * 1000) };
-      const { points, payload } = await maker.make(key, row);
+      const { points } = await maker.make(key, row);
       for (let chunk = 0; chunk < 5; chunk++) await store.delete(rowPointId(table, key, chunk));
       const position = { systemId: "1", timeline: 1, lsn: "0/1", ordinal: 0 };
       await store.apply([{
         ...{ table, key, position, model, surplus: true },
-        points: points.map(({ id, fingerprint }) => ({ id, fingerprint, payload, vector: [0, 0] })),
+        points: points.map(({ text: _, ...point }) => ({ ...point, vector: [0, 0] })),
       }], null);
     }
 
@@ -202,9 +203,10 @@ for (const major of testMajors(18, 13)) {
       await synced.stop();
     });
 
+    // Which version hides it is no matter.
+    if (major !== 18) return;
     test("what is committed and not shown yet is neither found nor removed", {
-      // The rest of it is no matter of versions.
-      skip: needsOwnServer || major !== 18,
+      skip: needsOwnServer,
     }, async () => {
       const table = await tableOf(20);
       const synced = await startSync(db, table, { concurrency: major === 18 ? 1 : 4 });
@@ -293,15 +295,16 @@ describe("verify of a large table", () => {
       table,
       model,
       make: (key, { id, body }) => {
-        const point = { id: rowPointId(table, key, 0), text: body, fingerprint: `${body.length}` };
-        return Promise.resolve({ points: [point], payload: { id } });
+        const pointId = rowPointId(table, key, 0);
+        const point = { id: pointId, text: body, fingerprint: `${body.length}`, payload: { id } };
+        return Promise.resolve({ points: [point] });
       },
     };
     const stateOf = async (key: string): Promise<RowState> => {
       const id = Number(key);
-      const { points, payload } = await maker.make(key, { id, body: `${id}${"x".repeat(1000)}` });
+      const { points } = await maker.make(key, { id, body: `${id}${"x".repeat(1000)}` });
       const position = { systemId: "1", timeline: 1, lsn: "0/1", ordinal: 0 };
-      const { id: pointId, fingerprint } = points[0]!;
+      const { id: pointId, fingerprint, payload } = points[0]!;
       return {
         id: pointId,
         table,

@@ -21,10 +21,13 @@ export class TcpProxy {
     this.#server = createServer((client) => this.#open(client));
   }
 
-  /** @param url of a server on the loopback interface, with its port */
-  static async start(url: string): Promise<TcpProxy> {
+  /**
+   * @param url of a server on the loopback interface, with its port
+   * @param port where it listens; default: any that is free
+   */
+  static async start(url: string, port = 0): Promise<TcpProxy> {
     const proxy = new TcpProxy(Number(new URL(url).port));
-    proxy.#server.listen(0, "127.0.0.1");
+    proxy.#server.listen(port, "127.0.0.1");
     await once(proxy.#server, "listening");
     return proxy;
   }

@@ -16,6 +16,33 @@ import {
 
 const apply = ({ sink }: RowSinkUnderTest, ...rows: RowWrite[]) => sink.apply!(rows, null);
 
+export function describeVectors(made: () => RowSinkUnderTest): void {
+  test("vectors are given back with what they were made of, and can be stored again", async () => {
+    const { sink } = made();
+    const table = newTable();
+    const written = row(table, "1", at("0/1"), ["a", "b"]);
+    await apply(made(), written);
+    await sink.upsert({ id: `plain of ${table}`, vector: [1, 2, 3] });
+    const ids = [...written.points.map(({ id }) => id), `plain of ${table}`, `nobody of ${table}`];
+    const found = await sink.vectors!(ids);
+    assertEquals([...found.keys()].sort(), written.points.map(({ id }) => id).sort());
+    for (const { id, fingerprint, vector } of written.points) {
+      const { vector: stored, fingerprint: of } = found.get(id)!;
+      assertEquals([of, [...stored]], [fingerprint, [...vector!]]);
+    }
+    // As where a row gets another key.
+    const moved = row(table, "2", at("0/2"), ["a", "b"]);
+    const points = moved.points.map((point, chunk) => ({
+      ...point,
+      vector: found.get(written.points[chunk]!.id)!.vector,
+    }));
+    await apply(made(), { ...moved, points }, row(table, "1", at("0/2"), []));
+    await assertRows(made(), moved, row(table, "1", at("0/2"), []));
+    assertEquals(await sink.vectors!([]), new Map());
+    await sink.delete(`plain of ${table}`);
+  });
+}
+
 export function describeScan(made: () => RowSinkUnderTest): void {
   test("a scan gives every point of its table once, whatever fits on a page", async () => {
     const { sink } = made();

@@ -109,7 +109,7 @@ export function checkQuantization(config: Json | undefined): void {
 }
 
 function normalized(vector: Float32Array): Float32Array {
-  const length = Math.hypot(...vector);
+  const length = Math.sqrt(score("Dot", vector, vector));
   return length === 0 ? vector : vector.map((element) => element / length);
 }
 

@@ -390,6 +390,25 @@ describe("several handlers", () => {
     }
   });
 
+  test("an outage ends the stream as soon as a batch was tried often enough, not event by event", async () => {
+    let calls = 0;
+    const outage = new PgStreamError("The store is away", { kind: "away", retryable: true });
+    const away = batch(() => {
+      calls++;
+      throw outage;
+    });
+    const stopping = new Trial([away], { onFailure: "stop" });
+    const error = await assertRejects(() => stopping.handle(..."01234567"), HandlerError);
+    assertStrictEquals(error.cause, outage);
+    assertEquals([calls, stopping.settled], [3, []]);
+    // Who decides is asked for each event.
+    calls = 0;
+    const asking = new Trial([away]);
+    await asking.handle(..."0123");
+    assertEquals(asking.settled, ["0!", "1!", "2!", "3!"]);
+    assert(calls > 3);
+  });
+
   test("a stop in the middle of several events begins no other of them", async () => {
     const log: string[] = [];
     const trial: Trial = new Trial([

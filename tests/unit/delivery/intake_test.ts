@@ -108,8 +108,7 @@ function setUp(
 ): { intake: Intake; frontier: Frontier; queue: Recorder; log: string[] } {
   const frontier = new Frontier(0n);
   const queue = new Recorder(frontier);
-  const asked = { prefixes: new Set(prefixes) };
-  const intake = new Intake(queue as unknown as EventQueue, frontier, null, asked);
+  const intake = new Intake(queue as unknown as EventQueue, frontier, null, new Set(prefixes));
   connect(intake);
   return { intake, frontier, queue, log: queue.log };
 }
@@ -526,11 +525,11 @@ describe("a table that gets another shape", () => {
     run(): { intake: Intake; log: string[]; tell: () => Promise<void> } {
       const frontier = new Frontier(0n);
       const queue = new Recorder(frontier);
-      const schemas = new SchemaWatch(this.told, (change) => {
+      const intake = new Intake(queue as unknown as EventQueue, frontier);
+      intake.schemas = new SchemaWatch(this.told, (change) => {
         this.changes.push(change);
         return Promise.resolve();
       });
-      const intake = new Intake(queue as unknown as EventQueue, frontier, null, { schemas });
       intake.connected();
       const tell = async () => {
         for (const call of queue.calls.splice(0)) await call();

@@ -61,9 +61,12 @@ class Client {
     this.#server = server;
     this.frontier = new Frontier(confirmed);
     this.queue = new ManualQueue(this.frontier);
-    this.intake = new Intake(this.queue as unknown as EventQueue, this.frontier, null, {
+    this.intake = new Intake(
+      this.queue as unknown as EventQueue,
+      this.frontier,
+      null,
       prefixes,
-    });
+    );
   }
 
   /** A connection that breaks after so many messages. @returns false where all of them came */
@@ -292,7 +295,7 @@ class Consumer {
       onRetry: () => {},
       random: this.#random,
     });
-    const intake = new Intake(queue, frontier, null, { prefixes });
+    const intake = new Intake(queue, frontier, null, prefixes);
     const running = queue.run(stop);
     const pulling = queue instanceof TransactionQueue ? this.#pull(queue) : Promise.resolve();
     if (dies) void this.#dieSoon(stop);

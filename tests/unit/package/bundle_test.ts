@@ -56,6 +56,11 @@ describe("a bundle", () => {
     }
   });
 
+  test("of the core comes in few files: each that is served costs a round trip", () => {
+    const files = filesOf("pgstream");
+    assert(files.length <= 16, files.map(({ name }) => name).join(", "));
+  });
+
   test("of the core has no store and no store's client in it", () => {
     const sources = filesOf("pgstream").flatMap((file) => file.sources);
     assert(sources.includes("src/stream/pg_stream.ts"));

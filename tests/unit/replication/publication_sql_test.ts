@@ -13,7 +13,7 @@ import {
 } from "../../../src/replication/publication_sql.ts";
 import { differenceWarning } from "../../../src/replication/published_differences.ts";
 import { inParentheses, sameFilterSql } from "../../../src/replication/row_filter.ts";
-import { parseWatched } from "../../../src/replication/tables.ts";
+import { parseWatched } from "../../../src/replication/watched_table.ts";
 import { catalogTable } from "../../support/catalog_table.ts";
 
 function tableOf(

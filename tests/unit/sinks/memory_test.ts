@@ -28,6 +28,7 @@ rowSinkContract("MemorySink", makeMemorySink, {
     "apply",
     "position",
     "fingerprints",
+    "vectors",
     "scan",
     "deleteTable",
     "otherModel",
@@ -119,5 +120,23 @@ describe("MemorySink", () => {
     // Also of another length: nothing is left to compare with.
     await sink.apply([write([{ ...points[0]!, vector: [1] }], "0/3")], null);
     assertEquals(sink.get(id), { id, vector: [1], payload: {} });
+  });
+
+  test("writes that nobody waits for go on in their order, the first of all included", async () => {
+    const sink = new MemorySink();
+    const id = rowPointId("public.documents", "1", 0);
+    const write = (text: string): RowWrite => ({
+      table: "public.documents",
+      key: "1",
+      position: { systemId: "1", timeline: 1, lsn: "0/1", ordinal: 0 },
+      model: "m",
+      points: [{ id, fingerprint: text, vector: [1], payload: { text } }],
+      surplus: true,
+    });
+    const writes = ["a", "b", "c"].map((text) => sink.apply([write(text)], null));
+    const states = sink.fingerprints([id]);
+    await Promise.all(writes);
+    assertEquals(sink.get(id)?.payload, { text: "c" });
+    assertEquals((await states).get(id)?.fingerprint, "c");
   });
 });

@@ -106,6 +106,34 @@ describe("the position of a stream in its stores", () => {
     assert(sink.calls.length <= 5, `${sink.calls.length} writes`);
   });
 
+  test("is not stored beside rows of a backfill, which the store would refuse for it", async () => {
+    const { sink, state, move, positions, timers } = await arrived();
+    await move("0/100", 5000);
+    const gate = Promise.withResolvers<void>();
+    const given = positions.with(sink, [event("0/100", -1)], lsn("0/100"))!;
+    const writing = positions.alone(async () => {
+      await gate.promise;
+      await sink.apply([], given);
+    });
+    await move("0/200", 120_000);
+    await positions.flush();
+    assertEquals(await sink.position({ ...system, slotName: "s" }), given);
+    gate.resolve();
+    await writing;
+    await timers.run(60_000);
+    assertEquals(state.confirmed, lsn("0/200"));
+  });
+
+  test("is stored beside rows where several lanes are handled: it comes with none of them", async () => {
+    const { state, move, positions } = await arrived({ oneLane: false });
+    const gate = Promise.withResolvers<void>();
+    const writing = positions.alone(() => gate.promise);
+    await move("0/200", 60_000);
+    assertEquals(state.confirmed, lsn("0/200"));
+    gate.resolve();
+    await writing;
+  });
+
   test("that came with the rows needs no write of its own", async () => {
     const { sink, state, move, positions } = await arrived();
     const events = [event("0/80", 0), event("0/80", 1)];

@@ -39,7 +39,7 @@ test("a row without text has no point, and its payload is not asked for", async 
         throw new Error("asked for");
       },
     });
-    assertEquals(wanted, { points: [], payload: {} }, JSON.stringify(body));
+    assertEquals(wanted, { points: [] }, JSON.stringify(body));
   }
 });
 
@@ -50,8 +50,8 @@ test("a text is embedded as it is, under the id of its row", async () => {
       id: rowPointId(TABLE, "7", 0),
       text,
       fingerprint: await fingerprint({ text, model: "m" }),
+      payload: {},
     }],
-    payload: {},
   });
 });
 
@@ -96,11 +96,24 @@ test("a payload is safe for JSON, whatever values the columns have", async () =>
   const payload = Object.keys(row).filter((column) => column !== "body");
   const wanted = await make(row, { payload });
   assertEquals(
-    JSON.stringify(wanted.payload),
+    JSON.stringify(wanted.points[0]!.payload),
     '{"small":7,"large":"1152921504606846976","at":"1970-01-01T00:00:00.000Z","nan":"NaN",' +
       '"bytes":"\\\\x01ff","nothing":null,"nested":{"list":[1,null]},"__proto__":"x"}',
   );
-  assertEquals((await make(row, { payload: ({ small }) => ({ small }) })).payload, { small: 7 });
+  const made = await make(row, { payload: ({ small }) => ({ small }) });
+  assertEquals(made.points[0]!.payload, { small: 7 });
+});
+
+test("a payload may be of the chunk: what was found can be shown", async () => {
+  const chunk = chunkText({ maxChars: 10, overlap: 0 });
+  const { points } = await make({ id: 7, body: "One. Two. Three." }, {
+    chunk,
+    payload: ({ id }, of) => ({ id, ...of }),
+  });
+  assertEquals(points.map(({ payload }) => payload), [
+    { id: 7, text: "One. Two. ", chunk: 0, chunks: 2 },
+    { id: 7, text: "Three.", chunk: 1, chunks: 2 },
+  ]);
 });
 
 test("a payload column that the row has not is an error that names it, not a property that is never there", async () => {

@@ -322,6 +322,50 @@ describe("TRUNCATE", () => {
   });
 });
 
+describe("a text that the store has under another id", () => {
+  test("is not embedded again where a row gets another key, through several keys, or swaps it", async () => {
+    const { handle, sink, embedder } = kit();
+    await handle([insert(1, "1", "one"), insert(1, "2", "two")]);
+    embedder.take();
+    await handle([update(2, "3", "one", "t", "1")]);
+    await handle([update(3, "9", "one", "t", "3"), update(3, "4", "one", "new", "9")]);
+    // Swapped, by a third key.
+    await handle([
+      update(4, "x", "two", "t", "2"),
+      update(4, "2", "one", "t", "4"),
+      update(4, "4", "two", "t", "x"),
+    ]);
+    assertEquals(embedder.take(), []);
+    assertEquals(
+      sink.points().map(({ id, vector }) => [id, vector]).sort(),
+      [[idOf("2"), vectorOf("one")], [idOf("4"), vectorOf("two")]],
+    );
+  });
+
+  test("is not embedded again where chunks move, and what is new is", async () => {
+    const { handle, sink, embedder } = kit(new RecordingSink(), { chunk: bars });
+    await handle([insert(1, "1", "a|b|c")]);
+    embedder.take();
+    await handle([update(2, "1", "new|a|b|c")]);
+    assertEquals(embedder.take(), ["new"]);
+    await handle([update(3, "1", "b|c")]);
+    assertEquals(embedder.take(), []);
+    assertEquals(
+      sink.points().map(({ vector }) => vector),
+      [vectorOf("b"), vectorOf("c")],
+    );
+  });
+
+  test("is embedded where its vector is gone by the time that it is asked for", async () => {
+    const { handle, sink, embedder } = kit();
+    await handle([insert(1, "1", "one")]);
+    embedder.take();
+    sink.vectors = () => Promise.resolve(new Map());
+    await handle([update(2, "2", "one", "t", "1")]);
+    assertEquals(embedder.take(), ["one"]);
+  });
+});
+
 describe("the stream's position", () => {
   test("is stored with the rows, in one call, and the stream is told", async () => {
     const { handle, sink } = kit();

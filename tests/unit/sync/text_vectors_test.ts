@@ -5,7 +5,7 @@ import { KeptVectors, TextVectors } from "../../../src/sync/text_vectors.ts";
 import { RecordingEmbedder } from "./synced.ts";
 
 const pointsOf = (...texts: string[]) =>
-  texts.map((text) => ({ id: `id ${text}`, text, fingerprint: `of ${text}` }));
+  texts.map((text) => ({ id: `id ${text}`, text, fingerprint: `of ${text}`, payload: {} }));
 
 test("what failed calls leave to be used again is bounded, and the newest of it stays", () => {
   const kept = new KeptVectors(6);

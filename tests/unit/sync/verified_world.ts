@@ -50,12 +50,14 @@ export const maker: RowMaker = {
 
 export function want(key: string, { text, tag }: Row): WantedRow {
   const texts = text === "" ? [] : text.split(" ");
+  const payload = { tag, nested: { list: [tag, "x"] } };
   const points = texts.map((text, chunk) => ({
     id: rowPointId(TABLE, key, chunk),
     text,
     fingerprint: `of ${text}`,
+    payload,
   }));
-  return { points, payload: { tag, nested: { list: [tag, "x"] } } };
+  return { points };
 }
 
 export interface WorldOptions {
@@ -285,11 +287,11 @@ export class World implements SourceTable, LiveStream {
     at: Partial<SourcePosition>,
   ): Promise<void> {
     const position = { systemId: "7", timeline: 1, lsn: "0/0", ordinal: 0, ...at };
-    const { points, payload } = row === null ? { points: [], payload: {} } : want(key, row);
+    const { points } = row === null ? { points: [] } : want(key, row);
     const { table, model } = maker;
     await this.store.apply([{
       ...{ table, key, position, model, surplus: true },
-      points: points.map(({ id, fingerprint }) => ({ id, fingerprint, payload, vector: [1] })),
+      points: points.map(({ text: _, ...point }) => ({ ...point, vector: [1] })),
     }], null);
   }
 }

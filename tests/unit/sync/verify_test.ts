@@ -77,7 +77,7 @@ async function sameAsRows(world: World, message?: string): Promise<void> {
   const states = await world.points();
   const wanted = [...world.rows()].flatMap(([key, row]) =>
     want(key, row).points.map(({ id, fingerprint }, chunk, { length: chunks }) => ({
-      ...{ id, key, chunk, chunks, fingerprint, payload: want(key, row).payload },
+      ...{ id, key, chunk, chunks, fingerprint, payload: want(key, row).points[0]!.payload },
     }))
   );
   const stored = [...states.values()].map(({ id, key, chunk, chunks, fingerprint, payload }) => ({
@@ -128,10 +128,10 @@ describe("verify", () => {
     const world = await worldOf(8);
     const [state] = (await world.points()).values();
     const { table, position } = state!;
-    const { points, payload } = want(key(0), world.rows().get(key(0))!);
+    const { points } = want(key(0), world.rows().get(key(0))!);
     await world.store.apply([{
       ...{ table, key: key(0), position, model: "model@0", surplus: true },
-      points: points.map(({ id, fingerprint }) => ({ id, fingerprint, payload, vector: [1] })),
+      points: points.map(({ text: _, ...point }) => ({ ...point, vector: [1] })),
     }], null);
     assertEquals(named(await verify(world)), [`stale ${key(0)} 0`, `stale ${key(0)} 1`]);
   });

@@ -1,5 +1,5 @@
 import { describe, test } from "node:test";
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   formatSparseVector,
   formatVector,
@@ -25,6 +25,24 @@ describe("vector text", () => {
     const edges = Float32Array.of(0, 2 ** -149, -(2 ** -126), 3.4028234663852886e38, 2 ** 24 + 2);
     for (const vector of [floats, edges]) {
       assertEquals(parseVector(formatVector(vector)), vector, `seed ${seed}`);
+    }
+  });
+
+  test("no 32-bit float is written with a digit that it does not need beyond seven", () => {
+    const seed = Date.now() >>> 0;
+    const random = mulberry32(seed);
+    const floats = Float32Array.from(
+      { length: 20_000 },
+      () => (random() - 0.5) * 10 ** (random() * 40 - 20),
+    );
+    const written: number[] = JSON.parse(formatVector(floats));
+    for (const [at, float] of floats.entries()) {
+      const least = [7, 8, 9].map((digits) => Number(float.toPrecision(digits)))
+        .find((value) => Math.fround(value) === float)!;
+      assertEquals(Math.fround(written[at]!), float, `seed ${seed}`);
+      // Of two that are as near, either may be taken.
+      const isNoLonger = String(written[at]).length <= String(least).length;
+      assert(isNoLonger, `${written[at]} for ${least}, seed ${seed}`);
     }
   });
 

@@ -318,6 +318,31 @@ describe("copying out", () => {
     await connection.close();
   });
 
+  test("holds the connection from when its first rows are asked for", async () => {
+    const connection = await connected(async (peer) => {
+      await peer.send(say.copyOut, say.copyDone, say.complete("COPY 0"), say.ready);
+    });
+    const rows = connection.copyOut("COPY t TO STDOUT")[Symbol.asyncIterator]().next();
+    const error = await assertRejects(() => connection.query("SELECT"), WireError);
+    assertEquals(error.kind, "connection-busy");
+    assertEquals((await rows).done, true);
+    await connection.close();
+  });
+
+  test("given up as soon as it is asked for sends nothing, and frees the connection", async () => {
+    const connection = await connected(async (peer) => {
+      await peer.send(say.complete("SELECT 0"), say.ready);
+    });
+    const controller = new AbortController();
+    const { signal } = controller;
+    const copy = connection.copyOut("COPY t TO STDOUT", { signal })[Symbol.asyncIterator]();
+    const rows = copy.next();
+    controller.abort(new Error("given up"));
+    await assertRejects(() => rows, Error, "given up");
+    assertEquals((await connection.query("SELECT")).command, "SELECT 0");
+    await connection.close();
+  });
+
   test("cut off in the middle rejects: a short copy is never taken for a whole one", async () => {
     const stream = concat([say.copyOut, say.copyData("1\n"), say.copyDone, say.complete("COPY 1")]);
     for (let cut = 0; cut <= stream.length; cut++) {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { test } from "node:test";
 import { SlotError } from "../../../src/replication/errors.ts";
-import { checkSlotName } from "../../../src/replication/slot.ts";
+import { checkSlotName } from "../../../src/replication/names.ts";
 import { checkSlot, slotNameTaken } from "../../../src/replication/slot_check.ts";
 import type { Slot } from "../../../src/replication/slot_state.ts";
 
