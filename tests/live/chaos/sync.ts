@@ -15,7 +15,7 @@ import { FaultyProxy } from "./proxy.ts";
 import type { RoundResult, Stage } from "./round.ts";
 import { DIMENSIONS, type SyncPlan, syncStream } from "./sync_plan.ts";
 import { type ChaosStore, compare, startStore, type StoredRow } from "./sync_store.ts";
-import { MOST_PIECES, SyncWorld } from "./sync_world.ts";
+import { MOST_PIECES, PIECES_ON_AVERAGE, SyncWorld } from "./sync_world.ts";
 import { pick } from "./writer.ts";
 
 const PATIENCE_MS = 60_000;
@@ -27,6 +27,8 @@ const LEAST_INTERRUPTIONS = 3;
 /** Rows up to which the store is looked at all the time, and not only when nobody writes to it. */
 const MOST_WATCHED_ROWS = 5000;
 const BETWEEN_LOOKS_MS = 300;
+/** Texts of rows that come and go within what is not confirmed, at most: of a second. */
+const MOST_GONE = 200;
 
 /** One round; the seed says into which store. */
 export function sync(stage: Stage, seed: number): Promise<RoundResult> {
@@ -131,7 +133,7 @@ class SyncRound {
       tables: world.tables,
       store: store.place,
       embedUrl,
-      maxEvents: pick([10, 50, world.rows > 5000 ? 1000 : 200], random),
+      maxEvents: pick([5, 20, world.rows > 5000 ? 1000 : 50], random),
       restartMs: pick([null, 1500], random),
       seed,
     };
@@ -336,10 +338,11 @@ class SyncRound {
       asked += times;
       again += Math.max(0, times - (made.get(text) ?? 0));
     }
-    // At an interruption each lane has one batch in hand; where no position of the stream is stored with the
-    // rows, what was not confirmed comes again, too, and of it the rows that are gone by now are embedded.
-    const inHand = concurrency! * this.#plan.maxEvents * MOST_PIECES * (this.#strict ? 1 : 2);
-    const most = this.#interruptions * inHand + unsent;
+    // At an interruption each lane has one batch in hand. Where no position of the stream is stored with the rows,
+    // what was not confirmed comes again, too, and of it the rows that are gone by now are embedded.
+    const inHand = concurrency! * this.#plan.maxEvents * PIECES_ON_AVERAGE;
+    const most = this.#interruptions * (inHand + (this.#strict ? 0 : MOST_GONE)) +
+      10 * MOST_PIECES + unsent;
     complaints.push(
       ...missing.slice(0, 5).map((name) => `missing: ${name}`),
       ...wrong.slice(0, 5),

@@ -10,6 +10,8 @@ import { pick } from "./writer.ts";
 export const BETWEEN_PIECES = " | ";
 /** Pieces of a body, at most. */
 export const MOST_PIECES = 9;
+/** Over all versions of all rows. */
+export const PIECES_ON_AVERAGE = 2;
 /** Rows of `notes` for each of `docs`. */
 const NOTES_SHARE = 0.05;
 /** Where a row of `docs` goes whose key changes, and comes back from. */
