@@ -13,7 +13,7 @@
  * `--floats` measures that.
  *
  * ```sh
- * deno task bench sync [--json] [--rows 5000] [--rounds 5] [--floats]
+ * deno task bench sync [--json] [--rows 10000] [--rounds 5] [--floats]
  * ```
  */
 import { cpus } from "node:os";
@@ -35,7 +35,7 @@ const { values } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
     floats: { type: "boolean", default: false },
-    rows: { type: "string", default: "5000" },
+    rows: { type: "string", default: "10000" },
     rounds: { type: "string", default: "5" },
   },
 });
