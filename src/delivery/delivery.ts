@@ -1,4 +1,7 @@
-/** The queue between the socket and the handlers, bounded in bytes, and the lanes that empty it. */
+/**
+ * The queue between the socket and the handlers, bounded in bytes, and the lanes that empty it. A little longer than
+ * other files: its parts share one state, and the hot path goes through all of them.
+ */
 import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { Attempts, type AttemptsOptions, type GoOn, type Settle } from "./attempts.ts";
 import type { EventTable } from "./event_builder.ts";

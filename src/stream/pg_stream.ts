@@ -1,4 +1,7 @@
-/** The facade: what users call, with its types and its documentation. What it does is in `stream_core.ts`. */
+/**
+ * The facade: what users call, with its types and its documentation, which makes it longer than other files. What
+ * it does is in `stream_core.ts`.
+ */
 import type { AnyRow, EventOf } from "../change.ts";
 import type { BatchLimits } from "../delivery/handler.ts";
 import type { SchemaChange } from "../delivery/schema_changes.ts";

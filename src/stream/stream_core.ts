@@ -1,4 +1,7 @@
-/** What a stream is made of, and its life from start to stop: all behind `PgStream` but its types and its words. */
+/**
+ * What a stream is made of, and its life from start to stop: all behind `PgStream` but its types and its words. A
+ * little longer than other files: what a run is put together from is read in one place.
+ */
 import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { Delivery } from "../delivery/delivery.ts";
 import type { EventQueue } from "../delivery/event_queue.ts";
@@ -7,9 +10,8 @@ import { Intake } from "../delivery/intake.ts";
 import { LanePlan } from "../delivery/lane_plan.ts";
 import type { SchemaChange, TableShape } from "../delivery/schema_changes.ts";
 import type { TransactionPart, TransactionQueue } from "../delivery/transaction_queue.ts";
-import { pause } from "../backoff.ts";
 import { PgStreamError } from "../errors.ts";
-import { INVALID_LSN, type Lsn } from "../lsn.ts";
+import { INVALID_LSN } from "../lsn.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Backend } from "../replication/backend.ts";
 import { SlotManager } from "../replication/slot_manager.ts";
@@ -18,6 +20,7 @@ import type { Sink } from "../sinks/sink.ts";
 import { Connector } from "../wire/connector.ts";
 import { NoSink } from "./attached_sink.ts";
 import { Backfills } from "./backfills.ts";
+import { atBarrier, handledTo } from "./beside.ts";
 import { handlerRunning, nothingTo, notRunning, stopped } from "./errors.ts";
 import { Handlers } from "./handlers.ts";
 import { LateHandOver } from "./late_hand_over.ts";
@@ -37,9 +40,6 @@ import type { TableName } from "../table_name.ts";
 
 /** Where nobody but the stream itself keeps its position. */
 const NO_STORES: Stores = { confirmable: (frontier) => frontier, flush: () => Promise.resolve() };
-
-/** How often to ask how far the server has sent, while somebody waits for a position. */
-const ASK_MS = 50;
 
 /** What a queue tells the stream. */
 interface QueueHooks {
@@ -94,8 +94,6 @@ export class StreamCore {
   #running: Promise<void> | null = null;
   /** Of the run. */
   #backfill: RunBackfill | null = null;
-  /** The run, and how far it is. */
-  #following: { run: StreamRun; frontier: Frontier } | null = null;
   /** Of the run, where it has handlers. */
   #queue: Delivery | null = null;
   #state: Backfills | undefined;
@@ -201,6 +199,8 @@ export class StreamCore {
     this.#stop = new AbortController();
     this.#patience = new Patience();
     const stop = this.#stop;
+    // For those who wait for it: it may fail.
+    const over = new AbortController();
     const abort = () => stop.abort(signal?.reason);
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort);
@@ -272,8 +272,9 @@ export class StreamCore {
             again: (table) => backfill.again(table),
             backfill: (name, keys, signal) => backfill.add({ name, keys, signal }),
             isFilling: (table) => backfill.isFilling(table),
-            handledTo: (lsn, signal) => this.#handledTo(lsn, signal),
-            atBarrier: (call, signal) => this.#atBarrier(call, signal),
+            handledTo: (lsn, given) =>
+              handledTo(lsn, frontier, () => run.ask(), [given, stop.signal, over.signal]),
+            atBarrier: (call, given) => atBarrier(queue, call, [given, stop.signal, over.signal]),
           });
         },
       },
@@ -283,7 +284,6 @@ export class StreamCore {
     const stopping = () => this.status.become("stopping");
     this.status.begin(run, frontier, backfill);
     this.#backfill = backfill;
-    this.#following = { run, frontier };
     stop.signal.addEventListener("abort", stopping);
     this.#running = run.run(stop.signal, this.#patience)
       .then(() => this.status.become("stopped"), (error) => {
@@ -301,7 +301,7 @@ export class StreamCore {
         this.status.end();
         synced.end();
         this.#queue = null;
-        this.#following = null;
+        over.abort(notRunning("verify()"));
         this.#known = run.known;
         this.#backfill = null;
         this.#abandoned = run.unfinished;
@@ -339,41 +339,6 @@ export class StreamCore {
       random: Math.random,
       ...(this.#source === null ? {} : { pause: this.#source.pause }),
     });
-  }
-
-  /**
-   * Resolves when all is handled that was committed before this position.
-   *
-   * @throws {PgStreamError} `not-running`; the signal's reason, or that of the stream, where it ends before.
-   */
-  async #handledTo(lsn: Lsn, signal: AbortSignal): Promise<void> {
-    const either = AbortSignal.any([signal, this.#stop.signal]);
-    for (;;) {
-      either.throwIfAborted();
-      if (this.#following === null) throw notRunning("verify()");
-      if (this.#following.frontier.confirmed >= lsn) return;
-      this.#following.run.ask();
-      await pause(ASK_MS, either);
-    }
-  }
-
-  /** Calls when all that is queued now is handled, and nothing that comes after it is begun. @throws as `#handledTo()` */
-  async #atBarrier(call: () => Promise<void>, given: AbortSignal): Promise<void> {
-    if (this.#queue === null) throw notRunning("verify()");
-    const signal = AbortSignal.any([given, this.#stop.signal]);
-    const called = Promise.withResolvers<void>();
-    const end = () => called.reject(signal.reason);
-    if (signal.aborted) end();
-    signal.addEventListener("abort", end);
-    this.#queue.barrier(async () => {
-      if (!signal.aborted) await call().then(called.resolve, called.reject);
-    });
-    this.#queue.flush();
-    try {
-      await called.promise;
-    } finally {
-      signal.removeEventListener("abort", end);
-    }
   }
 
   /** Takes the stream away from its server. @throws {PgStreamError} `already-running` */

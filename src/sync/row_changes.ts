@@ -30,6 +30,8 @@ export interface TableChanges {
   truncated: { readonly lsn: string; readonly ordinal: number } | null;
   /** By key, what came after it. */
   readonly rows: Map<string, RowChange>;
+  /** By key, under which other one its row was before: also of rows that are left out. */
+  readonly origins: Map<string, string>;
 }
 
 /**
@@ -43,20 +45,23 @@ export function rowChanges(events: readonly ChangeEvent[]): Map<string, TableCha
     const name = formatTableName(event);
     const { lsn, ordinal } = event;
     if (event.operation === "truncate") {
-      tables.set(name, { truncated: { lsn, ordinal }, rows: new Map() });
+      tables.set(name, { truncated: { lsn, ordinal }, rows: new Map(), origins: new Map() });
       continue;
     }
     let table = tables.get(name);
-    if (table === undefined) tables.set(name, table = { truncated: null, rows: new Map() });
+    if (table === undefined) {
+      tables.set(name, table = { truncated: null, rows: new Map(), origins: new Map() });
+    }
+    if (event.operation !== "update") table.origins.delete(event.key);
     if (event.operation === "delete") {
       if (!tellsKey(event)) throw keyMissing(event);
       remove(table.rows, event.key, event, null);
       continue;
     }
     const row = wholeRow(event);
-    let from = table.rows.get(event.key)?.from ?? null;
     if (event.operation === "update" && event.oldKey !== null) {
-      from = table.rows.get(event.oldKey)?.from ?? event.oldKey;
+      table.origins.set(event.key, table.origins.get(event.oldKey) ?? event.oldKey);
+      table.origins.delete(event.oldKey);
       const columns = [...Object.keys(event.row), ...event.unchanged];
       remove(table.rows, event.oldKey, event, tells(event, columns) ? event.oldRow : null);
     }
@@ -65,6 +70,7 @@ export function rowChanges(events: readonly ChangeEvent[]): Map<string, TableCha
     if (row === null) continue;
     const { key } = event;
     const before = table.rows.get(key);
+    const from = table.origins.get(key) ?? null;
     const anew = event.backfill || (before?.anew ?? false);
     table.rows.set(key, {
       key,
