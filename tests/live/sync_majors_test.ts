@@ -92,7 +92,13 @@ for (const major of testMajors(18, 14, 10)) {
               });
               const texts = table.take();
               // Lanes handle what a transaction did to several keys, and one of them at several times, as it comes.
-              if (concurrency === 1) assertEquals(texts.length, embedded, `${name}: ${texts}`);
+              if (concurrency === 1) {
+                assertEquals(
+                  texts.length,
+                  embedded,
+                  `${name}: ${texts.map((text) => text.slice(0, 9))}`,
+                );
+              }
             }
             if (major > 10) {
               await table.query(`BEGIN; TRUNCATE $; INSERT INTO $ VALUES (1, 't', 'one'); COMMIT`);
