@@ -5,8 +5,11 @@ interface NodeCrypto {
   createHash(name: string): { update(bytes: Uint8Array): { digest(encoding: "hex"): string } };
 }
 
-/** The names of Web Crypto, and those of `node:crypto`. */
-const NODE_NAMES = { "SHA-1": "sha1", "SHA-256": "sha256" } as const;
+/** A digest, as Web Crypto names it. */
+export type DigestName = "SHA-1" | "SHA-256";
+
+/** As `node:crypto` names them. */
+const NODE_NAMES = { "SHA-1": "sha1", "SHA-256": "sha256" };
 
 const node = (globalThis as {
   process?: { getBuiltinModule?: (name: string) => NodeCrypto | undefined };
@@ -17,7 +20,7 @@ const node = (globalThis as {
  * thread, which takes ten times as long for a short one.
  */
 export const hexDigest: (
-  name: keyof typeof NODE_NAMES,
+  name: DigestName,
   bytes: Uint8Array<ArrayBuffer>,
 ) => string | Promise<string> = node === undefined
   ? webDigest
@@ -25,7 +28,7 @@ export const hexDigest: (
 
 /** The same by Web Crypto, which every runtime has. */
 export async function webDigest(
-  name: keyof typeof NODE_NAMES,
+  name: DigestName,
   bytes: Uint8Array<ArrayBuffer>,
 ): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest(name, bytes));
