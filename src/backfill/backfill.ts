@@ -169,11 +169,12 @@ export class Backfill {
     return job.finished;
   }
 
-  /** What was handed out of a table is void: all of it is handed out again, behind a truncate event. */
+  /** All of a table is handed out again. Nothing is taken back: who asks for it has nothing of it. */
   async again({ schema, table }: TableName): Promise<void> {
     const { progress, lasting } = this.#options;
     const name = formatTableName({ schema, table });
     progress.invalidate((other) => other.table === name);
+    for (const other of progress.tables) if (other.table === name) other.void = false;
     if (lasting) await progress.save();
     if (this.#server !== null) this.#plan(this.#server);
     this.#changed();

@@ -67,7 +67,7 @@ export interface SyncRun {
   frontier: () => Lsn;
   /** Confirms what may be confirmed. */
   confirm: () => void;
-  /** Hands out all rows of a table once more, behind a truncate event, and goes on with that in the next process. */
+  /** Hands out all rows of a table once more, and goes on with that in the next process. */
   again: (table: TableName) => Promise<void>;
   /** Hands out rows of a table once more. @param keys only these */
   backfill: (table: TableName, keys?: readonly string[], signal?: AbortSignal) => Promise<void>;
