@@ -174,20 +174,13 @@ describe("an embedder that fails at times", () => {
         `INSERT INTO $ SELECT n, 't', 'text ' || n FROM generate_series(301, 340) n`,
       );
       for (let n = 0; n < 200; n++) world.server.fail({ status: 503 });
-      const error = await world.failure();
-      assertEquals(
-        [
-          (error.cause as EmbedError).kind,
-          (error.cause as EmbedError).status,
-          isRetryable(error.cause),
-        ],
-        ["embed-unavailable", 503, true],
-      );
+      const { kind, status, retryable } = (await world.failure()).cause as EmbedError;
+      assertEquals([kind, status, retryable], ["embed-unavailable", 503, true]);
       // Each batch as often as it may be, for each try of the handler; nothing is split for it but once.
       const failed = world.server.headers.length - before;
       assertLessOrEqual(failed, 4 * RETRY.attempts * (RETRY.attempts + 8));
       world.server.requests.length = 0;
-      drain(world.server);
+      world.server.failures.length = 0;
       await world.fills();
       assertEquals([...world.asked()].length, 40);
       assertEquals(Math.max(...world.asked().values()), 1);
@@ -196,11 +189,6 @@ describe("an embedder that fails at times", () => {
     }
   });
 });
-
-/** Takes back the failures that nobody has met. */
-function drain(server: OpenAiServer): void {
-  server.failures.length = 0;
-}
 
 test("an embedder that asks for patience gets it from all calls, and no text is lost or asked for twice", async () => {
   const world = await World.open();
@@ -234,10 +222,30 @@ test("an embedder that hangs is given up in time, and asked again", async () => 
     world.server.fail({ hang: "body" });
     world.server.fail({ drop: true });
     await world.fills();
-    // The two that hung were closed from here.
     assertGreaterOrEqual(world.server.abandoned, 2);
     assertEquals(world.asked().size, ROWS);
     assertEquals([...world.asked().values()].filter((times) => times > 2), []);
+  } finally {
+    await world.close();
+  }
+});
+
+test("an embedder that never answers does not keep a stream from stopping, and what it had comes again", async () => {
+  const world = await World.open();
+  try {
+    let calls = 0;
+    const hanging = Object.assign(() => {
+      calls++;
+      return new Promise<never>(() => {});
+    }, { model: "model" });
+    const stream = world.stream({ embed: hanging, batch: { ...BATCH, timeoutMs: 3_600_000 } });
+    await stream.setup();
+    const { stop } = await started(stream);
+    await until("it to be asked", () => calls > 0);
+    const at = performance.now();
+    await stop();
+    assertLess(performance.now() - at, 5000);
+    await world.fills();
   } finally {
     await world.close();
   }
@@ -346,7 +354,6 @@ describe("a text that the embedder refuses", () => {
   test("ends the stream, and names the row by its place; all before it is there", async () => {
     const world = await World.open();
     try {
-      await world.fills({ without: [] });
       await world.table.query("UPDATE $ SET body = 'other' WHERE id = 77");
       await world.fills();
       await world.table.query(`BEGIN;
