@@ -48,23 +48,26 @@ export async function syncInto(
     figures: {},
     complaints: [],
   };
-  await using stack = new AsyncDisposableStack();
+  /** What is to be left behind, the last thing first. */
+  const made: (() => PromiseLike<unknown>)[] = [];
   try {
     const store = await startStore(kind);
-    stack.defer(() => store.stop());
+    made.push(() => store.stop());
     const embedding = await startOpenAi({ dimensions: DIMENSIONS });
-    stack.use(embedding);
+    made.push(() => embedding[Symbol.asyncDispose]());
     const world = await SyncWorld.create(stage.server, seed, stage.syncedRows ?? DEFAULT_ROWS);
-    stack.defer(() => world.remove());
+    made.push(() => world.remove());
     const proxy = await FaultyProxy.listen(stage.server.port, seededRandom(seed));
-    stack.use(proxy);
+    made.push(() => proxy[Symbol.asyncDispose]());
     const round = new SyncRound(stage, world, store, proxy, embedding.url, result);
+    made.push(() => round.end());
     const embedded = countTexts(embedding.requests);
-    stack.defer(() => round.end());
     await round.play();
-    await round.judge(await embedded());
+    await round.judge(embedded());
   } catch (error) {
     result.complaints.push(error instanceof Error ? `${error.stack}` : String(error));
+  } finally {
+    for (const leave of made.reverse()) await leave();
   }
   return result;
 }
