@@ -150,6 +150,19 @@ describe("rows of a chunk that are stale are left out:", () => {
     assertEquals(window.isCurrent("a"), true);
   });
 
+  test("it is told that some are, for who would take back with a truncate event what stands in for them", () => {
+    const passing = new Passing();
+    const window = passing.open("10:12:10", 100n)!;
+    passing.pass(9, 50n, updateOf("shown"));
+    assertEquals(window.isTouched, false);
+    passing.pass(10, 60n, updateOf("hidden"));
+    assertEquals(window.isTouched, true);
+    const other = new Passing();
+    const emptied = other.open("10:12:10", 100n)!;
+    other.pass(10, 60n, truncateOf());
+    assertEquals(emptied.isTouched, true);
+  });
+
   test("it is read anew where changes do not tell their key, or are too many to remember", () => {
     const unkeyed = new Passing();
     const window = unkeyed.open("10:12:10", 100n)!;
