@@ -309,11 +309,17 @@ for (const make of [memoryStore, pgvectorStore, qdrantStore]) {
         await world.agrees();
         await world.stop();
         const sink = other.open();
-        await world.start({ sink });
+        const stream = world.stream({ sink });
+        const seen: string[] = [];
+        stream.onChange(({ operation }) => void seen.push(operation));
+        await stream.setup();
+        world.running = await started(stream);
         await until(
           "the other store to be filled",
           async () => (await other.points()).length === 20,
         );
+        // It has nothing that would have to go first: what comes beside would go with it.
+        assertEquals(new Set(seen), new Set(["insert"]));
       } finally {
         await world.close();
         await other.stop();
