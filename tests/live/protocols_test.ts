@@ -7,7 +7,12 @@ import { assert, assertEquals, assertGreater, assertMatch, assertRejects } from 
 import { after, afterEach, before, describe, test } from "node:test";
 import process from "node:process";
 import type postgres from "postgres";
-import { ReplicationError, ReplicationStream, type ReplicationStreamOptions } from "../../mod.ts";
+import {
+  type Lsn,
+  ReplicationError,
+  ReplicationStream,
+  type ReplicationStreamOptions,
+} from "../../mod.ts";
 import {
   PgOutputDecoder,
   type PgOutputMessage,
@@ -61,8 +66,9 @@ async function receiving(
   const raw: PgOutputMessage[] = [];
   const whole: PgOutputMessage[] = [];
   const read = async () => {
-    for await (const { data } of stream) {
+    for await (const { data, walStart } of stream) {
       const message = decoder.decode(data);
+      placeOf.set(message, walStart);
       raw.push(message);
       whole.push(...assembler.accept(message));
       if ("endLsn" in message && message.type !== "begin-prepare") {
@@ -107,6 +113,27 @@ function countOf(messages: readonly PgOutputMessage[], type: PgOutputMessage["ty
   return messages.filter((message) => message.type === type).length;
 }
 
+/** Where in the WAL the server says that a message comes from. */
+const placeOf = new WeakMap<PgOutputMessage, Lsn>();
+
+/**
+ * A logical message behind a subtransaction's row may have the place of that row; which of them is sent first,
+ * differs from protocol to protocol, and here it is the row.
+ */
+function inOneOrder(messages: readonly PgOutputMessage[]): PgOutputMessage[] {
+  const ordered = [...messages];
+  for (let at = 1; at < ordered.length; at++) {
+    const [before, message] = [ordered[at - 1]!, ordered[at]!];
+    const place = placeOf.get(message);
+    const tie = place !== undefined && place === placeOf.get(before);
+    if (tie && before.type === "message" && message.type !== "message") {
+      ordered[at - 1] = message;
+      ordered[at] = before;
+    }
+  }
+  return ordered;
+}
+
 /** What a message says of a table, whichever object says it, and however often it was told. */
 function comparable(messages: readonly PgOutputMessage[]): unknown[] {
   const shape = ({ schema, name, replicaIdentity, columns }: Relation) => ({
@@ -114,7 +141,7 @@ function comparable(messages: readonly PgOutputMessage[]): unknown[] {
     replicaIdentity,
     columns,
   });
-  const told = messages.filter(({ type }) => type !== "relation" && type !== "type");
+  const told = inOneOrder(messages.filter(({ type }) => type !== "relation" && type !== "type"));
   // One of which nothing is left: from 15 on protocol 1 keeps quiet about it, a stream has begun already.
   const isEmpty = (at: number) => told[at]?.type === "begin" && told[at + 1]?.type === "commit";
   return told.flatMap((message, at): unknown[] => {

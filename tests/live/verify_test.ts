@@ -99,10 +99,21 @@ const named = ({ differences }: VerifyReport): string[] =>
 for (const major of testMajors(18, 13)) {
   describe(`verify on PostgreSQL ${major}`, () => {
     let db: TestPostgres;
+    const open: SyncedStore[] = [];
     before(async () => {
       db = await testPostgres({ major, settings: { autovacuum: "off" } });
     });
-    after(() => db?.stop());
+    after(async () => {
+      // Of a test that failed: its process would not end, and nobody would learn why.
+      for (const synced of open) await synced.stop().catch(() => {});
+      await db?.stop();
+    });
+
+    async function startSynced(table: string): Promise<SyncedStore> {
+      const one = await startSync(db, table, { concurrency: major === 18 ? 1 : 4 });
+      open.push(one);
+      return one;
+    }
 
     async function tableOf(rows: number, body = "'a' || i || ' b c'"): Promise<string> {
       const table = uniqueName("docs");
@@ -133,7 +144,7 @@ for (const major of testMajors(18, 13)) {
 
     test("beside changes each break is found, and exactly those are mended", async () => {
       const table = await tableOf(3000);
-      const synced = await startSync(db, table, { concurrency: major === 18 ? 1 : 4 });
+      const synced = await startSynced(table);
       const writer = openClient(db.dsn);
       const stop = new AbortController();
       let written = 0;
@@ -209,7 +220,7 @@ for (const major of testMajors(18, 13)) {
       skip: needsOwnServer,
     }, async () => {
       const table = await tableOf(20);
-      const synced = await startSync(db, table, { concurrency: major === 18 ? 1 : 4 });
+      const synced = await startSynced(table);
       const clients = [
         openClient(db.dsn),
         openClient(db.dsn),
