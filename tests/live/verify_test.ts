@@ -243,6 +243,29 @@ for (const major of testMajors(18, 13)) {
       await db.query(`ALTER DATABASE ${db.database} SET synchronous_commit = local`);
       for (const sql of clients) await sql.unsafe("SET synchronous_commit = on");
       await set("nobody");
+      // Sessions know it before the server's checkpointer does, which is who makes commits wait.
+      const pids = await Promise.all(
+        clients.map(async (sql) =>
+          (await sql.unsafe("SELECT pg_backend_pid() AS pid"))[0]!.pid as number
+        ),
+      );
+      const blocked = async () => {
+        const [row] = await db.query<{ n: number }>(
+          `SELECT count(*)::int AS n FROM pg_stat_activity
+          WHERE wait_event = 'SyncRep' AND pid IN (${pids.join()})`,
+        );
+        return row!.n;
+      };
+      await until("commits to wait", async () => {
+        let over = false;
+        const probe = clients[0]!.unsafe("SELECT pg_logical_emit_message(true, 'probe', '')")
+          .finally(() => over = true);
+        await until("the probe", async () => over || await blocked() === 1);
+        if (over) return false;
+        await db.query(`SELECT pg_cancel_backend(${pids[0]})`);
+        await probe;
+        return true;
+      });
       const waiting = [
         `INSERT INTO ${table} VALUES (100, 1, 'hidden one')`,
         `UPDATE ${table} SET body = 'hidden two' WHERE id = 3`,
@@ -250,6 +273,7 @@ for (const major of testMajors(18, 13)) {
         `DELETE FROM ${table} WHERE id = 5`,
       ].map((sql, at) => clients[at]!.unsafe(sql).then(() => {}));
       try {
+        await until("all to wait", async () => await blocked() === waiting.length);
         const of = async (key: string) => {
           const { points } = await synced.store.scan(synced.maker.table, {
             after: null,
