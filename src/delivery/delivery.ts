@@ -87,8 +87,9 @@ export class Delivery implements EventQueue {
     // One lane that is slow must not stop the others: what they look for may be far behind what it holds.
     const farAhead = lanes.count === 1 ? 0 : maxQueueBytes / HEAP_COST;
     this.#enoughBytes = Math.max(Math.min(DECODED_BYTES, maxQueueBytes), farAhead);
+    // A batch in hand, and the next one.
     this.#wantedItems = options.lanes.count *
-      Math.max(EVENTS_PER_LANE, options.batch?.maxEvents ?? 0);
+      Math.max(EVENTS_PER_LANE, 2 * (options.batch?.maxEvents ?? 0));
   }
 
   get queueBytes(): number {
@@ -188,6 +189,22 @@ export class Delivery implements EventQueue {
       if (transaction) handled.set(transaction, (handled.get(transaction) ?? 0) + 1);
     }
     return frontier.after(handled);
+  }
+
+  /**
+   * Events behind those that the handlers have in hand, no more than a batch has: what comes next, where nothing
+   * comes between. With several lanes nobody knows: none.
+   */
+  upcoming(inHand: number): ChangeEvent[] {
+    const found: ChangeEvent[] = [];
+    const [lane] = this.#lanes;
+    const most = this.#lanes.length > 1 ? 0 : this.#options.batch?.maxEvents ?? 0;
+    while (found.length < most) {
+      const item = lane!.peek(inHand + found.length);
+      if (item === undefined || item.meeting !== null || item.dropped) break;
+      found.push(item.event!);
+    }
+    return found;
   }
 
   /** @throws {HandlerError} once the handler has failed for good, when what other lanes have in hand is finished. */

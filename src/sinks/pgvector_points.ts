@@ -43,12 +43,15 @@ export function formatIds(ids: readonly PointId[]): Set<string> {
   return new Set(ids.map((id) => `{"id":${JSON.stringify(formatId(id))}}`));
 }
 
-/** Arrays of rows, each for a statement. */
-export function* inParts(rows: Iterable<string>): Generator<string> {
+/** Arrays of rows, each for a statement. @param maxChars of one, unless a row alone has more */
+export function* inParts(
+  rows: Iterable<string>,
+  maxChars: number = MAX_STATEMENT_CHARS,
+): Generator<string> {
   let part: string[] = [];
   let chars = 0;
   for (const row of rows) {
-    if (part.length > 0 && chars + row.length > MAX_STATEMENT_CHARS) {
+    if (part.length > 0 && chars + row.length > maxChars) {
       yield `[${part.join(",")}]`;
       part = [];
       chars = 0;

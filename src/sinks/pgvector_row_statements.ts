@@ -111,25 +111,30 @@ export function readState(row: unknown): RowState {
   };
 }
 
-/**
- * Writes rows as JSON, each as its points, separated by commas; a row without points as one that has neither id
- * nor vector.
- *
- * @param formatVector as the column of the table reads it.
- * @throws {SinkError} where a row cannot be stored.
- */
-export function formatRows(
-  rows: readonly RowWrite[],
-  formatVector: (vector: VectorPoint["vector"]) => string,
-): string[] {
-  return rows.map((row) => {
-    const { table, key, model, position, points } = row;
+/** @throws {SinkError} `sink-id`, `sink-vector`: a row cannot be stored. */
+export function checkRows(rows: readonly RowWrite[]): void {
+  for (const { table, key, model, points } of rows) {
     if (`${table}${key}${model}`.includes("\0")) {
       throw new SinkError(
         "A row's table, key or model holds U+0000, which Postgres cannot store in a text",
         { kind: "sink-id", sink: "pgvector", hint: "Leave the zero byte out of it" },
       );
     }
+    for (const { vector } of points) if (vector !== null) checkVector(vector, "pgvector");
+  }
+}
+
+/**
+ * Writes rows as JSON, each as its points, separated by commas; a row without points as one that has neither id
+ * nor vector.
+ *
+ * @param formatVector as the column of the table reads it.
+ */
+export function* formatRows(
+  rows: readonly RowWrite[],
+  formatVector: (vector: VectorPoint["vector"]) => string,
+): Generator<string> {
+  for (const { table, key, model, position, points } of rows) {
     const ofRow = JSON.stringify({
       source_table: table,
       source_key: key,
@@ -138,16 +143,17 @@ export function formatRows(
       source_system: position.systemId,
       source_position: formatSourcePosition(position),
     }).slice(1);
-    if (points.length === 0) return `{${ofRow}`;
-    return points.map(({ id, fingerprint, vector, payload }, chunk) => {
-      if (vector !== null) checkVector(vector, "pgvector");
-      return `{"id":${JSON.stringify(id)},"chunk":${chunk},"fingerprint":${
-        JSON.stringify(fingerprint)
-      },"vector":${vector === null ? null : `"${formatVector(vector)}"`},"payload":${
-        formatPayload(payload, "pgvector")
-      },${ofRow}`;
-    }).join(",");
-  });
+    if (points.length === 0) yield `{${ofRow}`;
+    else {
+      yield points.map(({ id, fingerprint, vector, payload }, chunk) =>
+        `{"id":${JSON.stringify(id)},"chunk":${chunk},"fingerprint":${
+          JSON.stringify(fingerprint)
+        },"vector":${vector === null ? null : `"${formatVector(vector)}"`},"payload":${
+          formatPayload(payload, "pgvector")
+        },${ofRow}`
+      ).join(",");
+    }
+  }
 }
 
 /** Writes a position as JSON, as a row of the table of positions. */

@@ -5,6 +5,7 @@ import { formatIds, inParts, readVector, vectorFormat } from "./pgvector_points.
 import { formatSourcePosition } from "./pgvector_position.ts";
 import {
   beginStatement,
+  checkRows,
   formatRows,
   formatStreamPosition,
   LOCK_ALL_STATEMENT,
@@ -31,6 +32,9 @@ import { SinkError } from "./sink.ts";
  */
 const PLANNED_ANEW = { prepare: false };
 
+/** Rows are written in parts, for one to be put into words while the server has the one before it in hand. */
+const MAX_PART_CHARS = 512 * 1024;
+
 /** Rows in the table, as `RowSink` describes each method. */
 export class PgVectorRows {
   readonly #connection: PgVectorConnection;
@@ -48,8 +52,8 @@ export class PgVectorRows {
     position: StreamPosition | null,
   ): Promise<void> {
     const names = this.#names;
-    // Before anything is sent, for what cannot be stored to be refused.
-    const parts = [...inParts(formatRows(rows, vectorFormat(state)))];
+    checkRows(rows);
+    const parts = inParts(formatRows(rows, vectorFormat(state)), MAX_PART_CHARS);
     const begin = [
       `[${rows.map(({ key }) => JSON.stringify(key)).join(",")}]`,
       names.text,
@@ -58,8 +62,12 @@ export class PgVectorRows {
     await this.#connection.transaction(async (run) => {
       const [answer] = await run(beginStatement(names), begin) as [string][];
       if (position !== null && answer![0] === "0") return;
-      for (const part of parts) {
-        const [answer] = await run(writeStatement(names), [part]) as [string][];
+      for (let part = parts.next(); !part.done;) {
+        const written = run(writeStatement(names), [part.value]) as Promise<[string][]>;
+        // Once it is on its way, the server and we work side by side.
+        await Promise.race([written, nextTurn()]);
+        part = parts.next();
+        const [answer] = await written;
         if (answer![0] !== "0") throw this.#vectorsGone(answer![0]);
       }
     });
@@ -164,4 +172,8 @@ export class PgVectorRows {
       },
     );
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
 }

@@ -133,7 +133,10 @@ export class StreamCore {
     if (this.synced.none) {
       this.handlers.addBatch(
         (events, _sink, context) =>
-          this.synced.handle(events, context, () => this.#queue!.frontierAfter(events.length)),
+          this.synced.handle(events, context, {
+            frontierAfter: () => this.#queue!.frontierAfter(events.length),
+            upcoming: () => this.#queue!.upcoming(events.length),
+          }),
         SYNC_BATCH,
       );
     }

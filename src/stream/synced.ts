@@ -1,10 +1,9 @@
 /** The tables that are synced, and who does it: most streams sync none, so it is loaded with the first that does. */
 import type { ChangeEvent } from "../change.ts";
 import type { HandlerContext } from "../delivery/handler.ts";
-import type { SyncedTable, SyncEngine, SyncRun } from "../sync/engine.ts";
+import type { EventsInHand, SyncedTable, SyncEngine, SyncRun } from "../sync/engine.ts";
 import type { SyncOptions } from "../sync/options.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
-import type { Lsn } from "../lsn.ts";
 import type { Stores } from "./session.ts";
 
 /** What is loaded then, of this stream. */
@@ -75,13 +74,13 @@ export class Synced {
     if (this.has(table)) void this.engine().then((engine) => engine.filled(formatTableName(table)));
   }
 
-  /** @param frontierAfter what the frontier comes to once they are handled */
+  /** Brings what they did to rows into the stores. */
   async handle(
     events: ChangeEvent[],
     context: HandlerContext,
-    frontierAfter: () => Lsn,
+    inHand: EventsInHand,
   ): Promise<void> {
-    await (await this.engine()).handle(events, context, frontierAfter);
+    await (await this.engine()).handle(events, context, inHand);
   }
 
   /** No more is confirmed than the stores have that keep it. */

@@ -14,6 +14,8 @@ export interface SyncContext {
   isStored(sink: SinkLike, event: ChangeEvent): boolean;
   /** What the sink is to store with the events at hand; null where it keeps no position. */
   position(sink: SinkLike): StreamPosition | null;
+  /** Events that are likely to come next, in order; none where nobody knows. */
+  upcoming(): readonly ChangeEvent[];
   /** The sink has stored that. */
   stored(sink: SinkLike, position: StreamPosition): void;
 }

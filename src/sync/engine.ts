@@ -79,6 +79,14 @@ export interface SyncRun {
   atBarrier: (call: () => Promise<void>, signal: AbortSignal) => Promise<void>;
 }
 
+/** What the queue tells while events of it are in hand. */
+export interface EventsInHand {
+  /** What the frontier comes to once they are handled. */
+  frontierAfter(): Lsn;
+  /** Those that come next; none where it does not know. */
+  upcoming(): readonly ChangeEvent[];
+}
+
 /** One for each stream. */
 export class SyncEngine {
   readonly #options: SyncEngineOptions;
@@ -133,6 +141,7 @@ export class SyncEngine {
         [...this.#filled].some((table) => this.#syncs.get(table)?.sync.sink === sink),
       oneLane: run.lanes === 1,
     });
+    this.#rows.forget();
     this.#run = run;
     this.#connected = true;
     if (this.#arrivals++ > 0) return;
@@ -167,11 +176,11 @@ export class SyncEngine {
     }
   }
 
-  /** @param frontierAfter what the frontier comes to once they are handled */
+  /** Brings what they did to rows into the stores. */
   async handle(
     events: ChangeEvent[],
     { signal }: HandlerContext,
-    frontierAfter: () => Lsn,
+    { frontierAfter, upcoming }: EventsInHand,
   ): Promise<void> {
     const run = this.#run!;
     const positions = this.#positions;
@@ -182,6 +191,7 @@ export class SyncEngine {
         system: run.system,
         isStored: (sink, event) => positions.isStored(sink, event),
         position: (sink) => positions.with(sink, events, endLsn),
+        upcoming,
         stored: (sink, position) => positions.stored(sink, position),
       })
     );

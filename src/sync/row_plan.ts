@@ -32,7 +32,9 @@ export interface RowPlan {
 }
 
 /** The ids by which it is known what the store has of a row. */
-export function idsOf({ sync, change, wanted }: MadeRow): string[] {
+export function idsOf(
+  { sync, change, wanted }: Pick<MadeRow, "sync" | "change" | "wanted">,
+): string[] {
   // Of a row without points, the first one that it may have had tells when it was written.
   if (wanted.points.length === 0) return [rowPointId(sync.table, change.key, 0)];
   return wanted.points.map(({ id }) => id);

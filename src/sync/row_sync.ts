@@ -22,6 +22,7 @@ import {
   type RowPlan,
   rowWrite,
 } from "./row_plan.ts";
+import { type KnownStates, RowsAhead } from "./rows_ahead.ts";
 import { KeptVectors, TextVectors } from "./text_vectors.ts";
 
 /** The texts of one call. */
@@ -39,6 +40,7 @@ export class RowSync {
   /** By sink, then by table. */
   readonly #sinks = new Map<SinkLike, Map<string, TableSync>>();
   readonly #kept = new Map<BatchEmbedder, KeptVectors>();
+  readonly #ahead = new Map<SinkLike, RowsAhead>();
 
   /** @param syncs one for each table and sink, at most */
   constructor(syncs: readonly TableSync[]) {
@@ -47,6 +49,12 @@ export class RowSync {
       this.#sinks.set(sync.sink, tables.set(sync.table, sync));
       if (!this.#kept.has(sync.embed)) this.#kept.set(sync.embed, new KeptVectors());
     }
+    for (const [sink, tables] of this.#sinks) this.#ahead.set(sink, new RowsAhead(sink, tables));
+  }
+
+  /** What the stores are known to have is not known any more: somebody else may have been there. */
+  forget(): void {
+    for (const ahead of this.#ahead.values()) ahead.forget();
   }
 
   /**
@@ -72,6 +80,7 @@ export class RowSync {
       failed = false;
     } finally {
       for (const vectors of texts.values()) vectors.end(failed);
+      if (failed) this.forget();
     }
   }
 
@@ -89,20 +98,23 @@ export class RowSync {
     for (const [table, change] of rowChanges(missing)) {
       changes.push({ sync: tables.get(table)!, ...change });
     }
-    const made = await makeRows(changes, context);
+    const ahead = this.#ahead.get(sink)!;
+    const made = await makeRows(changes, context, ahead);
     for (const { sync, truncated } of changes) {
       if (truncated === null) continue;
       if (sink.deleteTable === undefined) throw truncateUnsupported(sync.table);
       await sink.deleteTable(sync.table, positionOf(context, truncated));
     }
-    const states = await readStates(sink, made);
+    const states = await readStates(sink, made, ahead.takeStates());
     const plans: RowPlan[] = [];
     for (const row of made) {
       if (row.change.left !== null && await isTaken(row, states)) continue;
       const plan = planRow(row, states);
       if (plan !== null) plans.push(plan);
     }
-    await this.#write(sink, await addVectors(plans, texts, sink, states), context);
+    const rows = await addVectors(plans, texts, sink, states);
+    const written = this.#write(sink, rows, context);
+    await settled([written, ahead.prepare(context.upcoming(), made)]);
   }
 
   async #write(
@@ -130,27 +142,35 @@ function positionOf(
 async function makeRows(
   changes: readonly SyncedChanges[],
   context: SyncContext,
+  ahead: RowsAhead,
 ): Promise<MadeRow[]> {
   return await Promise.all(
     changes.flatMap(({ sync, rows }) =>
       [...rows.values()].map(async (change): Promise<MadeRow> => {
         const { key, row } = change;
-        const wanted = row === null ? { points: [] } : await sync.maker.make(key, row);
+        const wanted = row === null ? { points: [] } : await ahead.take(sync, key, row);
         return { sync, change, position: positionOf(context, change), wanted };
       })
     ),
   );
 }
 
-/** What the sink has of the rows; null where it does not tell. */
+/** What the sink has of the rows; null where it does not tell. @param known what need not be read */
 async function readStates(
   sink: SinkLike,
   made: readonly MadeRow[],
+  known: KnownStates,
 ): Promise<ReadonlyMap<string, RowState> | null> {
   if (sink.apply === undefined || sink.fingerprints === undefined) return null;
   const former = sink.vectors === undefined ? [] : made.flatMap(formerIdsOf);
   const ids = [...made.flatMap(idsOf), ...former];
-  return ids.length === 0 ? new Map() : await sink.fingerprints(ids);
+  const unknown = ids.filter((id) => !known.has(id));
+  const states = unknown.length === 0 ? new Map() : await sink.fingerprints(unknown);
+  for (const id of ids) {
+    const state = known.get(id);
+    if (state) states.set(id, state);
+  }
+  return states;
 }
 
 /** The rows with vectors of what the store lacks, embedded together, whatever tables they are of. */

@@ -147,6 +147,7 @@ export function contextOf(fields: Partial<SyncContext> = {}): SyncContext {
     system: SYSTEM,
     isStored: () => false,
     position: () => null,
+    upcoming: () => [],
     stored: () => {},
     ...fields,
   };
