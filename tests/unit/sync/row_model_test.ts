@@ -194,6 +194,8 @@ async function play(seed: number): Promise<void> {
   const contextOf = (end: number): Partial<SyncContext> => ({
     isStored: (_sink, event) => isStored(event),
     position: () => sink.position === undefined ? null : positionOf(end),
+    // Which are handled next may be others: some have not come yet.
+    upcoming: () => events.slice(end, end + below(20)),
   });
 
   let made = begin();
@@ -248,7 +250,9 @@ async function play(seed: number): Promise<void> {
   }
   for (let at = 0; at < events.length;) {
     const end = at + 1 + below(12);
-    await made.handle(events.slice(at, end));
+    await made.handle(events.slice(at, end), {
+      upcoming: () => events.slice(end, end + below(20)),
+    });
     at = end;
   }
   const again = made.embedder.take().filter((text) => !gone.has(text));
