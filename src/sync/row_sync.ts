@@ -80,7 +80,6 @@ export class RowSync {
       failed = false;
     } finally {
       for (const vectors of texts.values()) vectors.end(failed);
-      if (failed) this.forget();
     }
   }
 
@@ -148,7 +147,7 @@ async function makeRows(
     changes.flatMap(({ sync, rows }) =>
       [...rows.values()].map(async (change): Promise<MadeRow> => {
         const { key, row } = change;
-        const wanted = row === null ? { points: [] } : await ahead.take(sync, key, row);
+        const wanted = row === null ? { points: [] } : await ahead.make(sync, key, row);
         return { sync, change, position: positionOf(context, change), wanted };
       })
     ),

@@ -27,11 +27,9 @@ export class RowsAhead {
     this.#tables = tables;
   }
 
-  /** What a row is to have; once, so that a function that failed is called again. */
-  take({ maker }: TableSync, key: string, row: AnyRow): Promise<WantedRow> {
-    const made = this.#made.get(row);
-    this.#made.delete(row);
-    return made ?? maker.make(key, row);
+  /** What a row is to have. */
+  make({ maker }: TableSync, key: string, row: AnyRow): Promise<WantedRow> {
+    return this.#made.get(row) ?? maker.make(key, row);
   }
 
   /** What the store was found to have, by id; null: nothing. Once: by the next time it may have more. */
@@ -51,7 +49,7 @@ export class RowsAhead {
   async prepare(events: readonly ChangeEvent[], inHand: readonly MadeRow[]): Promise<void> {
     const made = this.#made;
     try {
-      const rows = await Promise.all(this.#changes(events, inHand).map(this.#make));
+      const rows = await Promise.all(this.#changes(events, inHand).map(this.#prepared));
       const ids = rows.flatMap(idsOf);
       if (ids.length === 0 || this.#sink.apply === undefined) return;
       const states = await this.#sink.fingerprints?.(ids);
@@ -81,7 +79,7 @@ export class RowsAhead {
     });
   }
 
-  readonly #make = async (
+  readonly #prepared = async (
     { sync, change }: SyncedRow,
   ): Promise<SyncedRow & Pick<MadeRow, "wanted">> => {
     const { key, row } = change;

@@ -69,7 +69,7 @@ describe("rows whose events wait", () => {
     assertEquals(sink.get(idOf("1"))!.payload, { title: "another" });
   });
 
-  test("are looked up again where a batch fails: somebody else may have been there", async () => {
+  test("are looked up again where the batch before them fails", async () => {
     const { handle, asked, sink } = kit();
     const [first, next] = [[insert(1, "1", "one")], [insert(2, "2", "two")]];
     sink.fail = ({ method }) => {
@@ -132,13 +132,16 @@ describe("rows whose events wait", () => {
     assertEquals(sink.contents().at(-1), [idOf("5"), { title: "t5" }, vectorOf("five")]);
   });
 
-  test("are put into words once", async () => {
+  test("are put into words once, also those of which a column was not sent", async () => {
     let calls = 0;
     const { handle } = kit({ text: (row) => (calls++, row.body) });
-    const next = [insert(2, "2", "two")];
+    const row = { id: "3", title: "t3" };
+    const oldRow = { ...row, body: "three" };
+    const full = updateOf("3", null, { lsn: "0/200", row, oldRow, unchanged: ["body"] });
+    const next = [insert(2, "2", "two"), full];
     await handle([insert(1, "1", "one")], next);
     await handle(next);
-    assertEquals(calls, 2);
+    assertEquals(calls, 3);
   });
 
   test("are not looked up where a TRUNCATE comes before them, or a column is missing", async () => {
