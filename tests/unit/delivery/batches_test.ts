@@ -370,3 +370,38 @@ test("who waits for all to be handled waits for what is offered meanwhile, and f
   harness.stop();
   await running;
 });
+
+describe("while a batch is in hand", () => {
+  test("what comes next is known, as far as one batch goes, and up to where lanes wait or events are dropped", async () => {
+    const seen: string[] = [];
+    const harness: Harness = new Harness([batch((events) => {
+      seen.push(`${keysOf(events)} > ${keysOf(harness.delivery.upcoming(events.length))}`);
+    })], { batch: { maxEvents: 3, maxBytes: LARGE, maxDelayMs: NEVER_MS } });
+    harness.offer(8);
+    harness.delivery.barrier(() => Promise.resolve());
+    harness.offer(1);
+    await harness.drain();
+    assertEquals(seen, ["1 2 3 > 4 5 6", "4 5 6 > 7 8", "7 8 > ", "9 > "]);
+  });
+
+  test("what comes next is not known with several lanes, nor where events are handled one by one", async () => {
+    for (const options of [{ lanes: new LanePlan(2) }, { batch: null }]) {
+      let most = 0;
+      const harness: Harness = new Harness([batch((events) => {
+        most = Math.max(most, harness.delivery.upcoming(events.length).length);
+      })], { batch: { maxEvents: 2, maxBytes: LARGE, maxDelayMs: NEVER_MS }, ...options });
+      await harness.offer(9).drain();
+      assertEquals(most, 0);
+    }
+  });
+
+  test("the next one is made: the producer waits with two batches in the queue, not with one", () => {
+    const { harness } = batching({ maxEvents: 50 });
+    // So large that the queue holds few of them, were it not for batches.
+    for (let made = 0; made < 100; made++) {
+      assertEquals(harness.delivery.room(), null, `with ${made}`);
+      harness.offer(1, 5_000);
+    }
+    assert(harness.delivery.room() !== null);
+  });
+});
