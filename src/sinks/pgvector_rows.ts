@@ -1,5 +1,6 @@
 /** What `sync` asks of a table of vectors that has room for rows. */
 
+import { nextTurn } from "../backoff.ts";
 import type { PgVectorConnection } from "./pgvector_connection.ts";
 import { formatIds, inParts, readVector, vectorFormat } from "./pgvector_points.ts";
 import { formatSourcePosition } from "./pgvector_position.ts";
@@ -172,8 +173,4 @@ export class PgVectorRows {
       },
     );
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
 }

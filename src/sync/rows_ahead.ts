@@ -3,6 +3,7 @@
  * would wait for each other.
  */
 
+import { nextTurn } from "../backoff.ts";
 import type { AnyRow, ChangeEvent } from "../change.ts";
 import type { RowState } from "../sinks/rows.ts";
 import type { SinkLike } from "../sinks/sink.ts";
@@ -11,6 +12,9 @@ import type { TableSync } from "./resolve_options.ts";
 import { rowChanges } from "./row_changes.ts";
 import type { WantedRow } from "./row_maker.ts";
 import { idsOf, type MadeRow } from "./row_plan.ts";
+
+/** Rows that are made without a break: some milliseconds. */
+const ROWS_A_TURN = 100;
 
 /** By id, what a store has; null: nothing. */
 export type KnownStates = ReadonlyMap<string, RowState | null>;
@@ -49,8 +53,14 @@ export class RowsAhead {
   async prepare(events: readonly ChangeEvent[], inHand: readonly MadeRow[]): Promise<void> {
     const made = this.#made;
     try {
-      const rows = await Promise.all(this.#changes(events, inHand).map(this.#prepared));
-      const ids = rows.flatMap(idsOf);
+      const changes = this.#changes(events, inHand);
+      const ids: string[] = [];
+      for (let at = 0; at < changes.length; at += ROWS_A_TURN) {
+        // What is being written is sent and answered meanwhile.
+        await nextTurn();
+        const rows = await Promise.all(changes.slice(at, at + ROWS_A_TURN).map(this.#prepared));
+        ids.push(...rows.flatMap(idsOf));
+      }
       if (ids.length === 0 || this.#sink.apply === undefined) return;
       const states = await this.#sink.fingerprints?.(ids);
       const isForgotten = this.#made !== made;
