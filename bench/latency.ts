@@ -50,7 +50,7 @@ async function measure(name: SourceName): Promise<number> {
   // Ids go on from round to round, and nothing is deleted: an autovacuum would meet one contender only.
   const firstId = 1 + runs * rate * (seconds + 10);
   const args = [name, folder, server.dsn, slot, "documents", rate, seconds, firstId];
-  const program = new Program("latency", args, (seconds + 30) * 1000);
+  const program = new Program("latency.ts", args, (seconds + 30) * 1000);
   const figures = await program.figures<LatencyFigures>();
   await program.ended();
   await server.query(`SELECT pg_drop_replication_slot('${slot}')`);

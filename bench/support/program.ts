@@ -13,9 +13,14 @@ export class Program {
   readonly #lines: AsyncIterator<string>;
   readonly #closed: Promise<unknown>;
 
-  /** Starts it. @param lifetimeMs how long it may take in all */
+  /**
+   * Starts it.
+   *
+   * @param name of a file in `programs/`, or the URL of another one
+   * @param lifetimeMs how long it may take in all
+   */
   constructor(name: string, args: readonly (string | number)[], lifetimeMs: number) {
-    const path = fileURLToPath(new URL(`./programs/${name}.ts`, import.meta.url));
+    const path = fileURLToPath(new URL(name, new URL("./programs/", import.meta.url)));
     const deno = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
     this.#name = name;
     this.#process = spawn(process.execPath, [...deno, path, ...args.map(String)], {
