@@ -3,10 +3,11 @@
  * publication in place and a change waiting, on the runtime that runs the benchmark. Beside it the same for a program
  * that prints a line and does nothing else (`first_line_ms`), and for pg-logical-replication.
  *
- * The programs are `support/programs/first_*.js`. Deno has compiled the library's sources before, and keeps that; Node
- * and Bun strip the types at each start, which what is installed from npm has none of. So it is
- * measured a second time with the library bundled to JavaScript, `bundled_first_event_ms`. A first start
- * of each, which fills caches, is left out. Rounds alternate, and medians count.
+ * The programs are `support/programs/first_*.js`. The library is what a program gets that installs it: on Deno its
+ * sources, which Deno has compiled before and keeps compiled; on Node and Bun a file of JavaScript for each source, as
+ * the package for npm has them. From the sources Node and Bun strip the types at each start, which only somebody
+ * who works on them pays: `sources_first_event_ms`. A first start of each, which fills caches, is left out. Rounds alternate,
+ * and medians count.
  *
  * ```sh
  * deno task bench start [--json] [--rounds 11]
@@ -16,10 +17,10 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { rolldown } from "rolldown";
 import { install } from "../tests/support/install.ts";
-import { BUNDLES, makeBundle } from "../tests/support/package/bundle.ts";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
 import { Program } from "./support/program.ts";
 import { inTurns, machine, median, print, ratio, rounded } from "./support/report.ts";
@@ -34,18 +35,21 @@ const { values } = parseArgs({
 });
 const rounds = Number(values.rounds);
 
-/** The same program beside the library as its bundle. @returns where it is */
-async function bundledProgram(folder: string): Promise<string> {
-  for (const { name, code } of await makeBundle(BUNDLES[0]!, { minify: false })) {
-    await writeFile(join(folder, name), code);
-  }
+/** The program, importing the library as the package for npm has it. @returns where it is */
+async function packagedProgram(folder: string): Promise<string> {
+  const build = await rolldown({
+    input: fileURLToPath(new URL("../mod.ts", import.meta.url)),
+    platform: "neutral",
+    external: /^node:/,
+    treeshake: false,
+  });
+  await build.write({ dir: folder, format: "esm", preserveModules: true });
+  await build.close();
   await writeFile(join(folder, "package.json"), `{ "private": true, "type": "module" }\n`);
-  const source = await readFile(
-    new URL("./support/programs/first_event.js", import.meta.url),
-    "utf8",
-  );
+  const program = new URL("./support/programs/first_event.js", import.meta.url);
+  const source = await readFile(program, "utf8");
   const path = join(folder, "first_event.js");
-  await writeFile(path, source.replace("../../../mod.ts", "./pgstream.js"));
+  await writeFile(path, source.replace("../../../mod.ts", "./mod.js"));
   return pathToFileURL(path).href;
 }
 
@@ -75,27 +79,29 @@ async function firstEvent(name: string, slot: string, ...args: string[]): Promis
 
 try {
   await server.query("CREATE TABLE documents (id serial PRIMARY KEY, title text)");
-  for (const slot of ["ours", "bundled", "peer"]) {
+  for (const slot of ["sources", "packaged", "peer"]) {
     await server.query(`CREATE PUBLICATION ${slot} FOR TABLE documents`);
     await server.query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
   }
-  const bundled = await bundledProgram(folder);
+  const program = await packagedProgram(folder);
   const contenders = {
-    ours: () => firstEvent("first_event.js", "ours", "documents"),
-    bundled: () => firstEvent(bundled, "bundled", "documents"),
+    sources: () => firstEvent("first_event.js", "sources", "documents"),
+    packaged: () => firstEvent(program, "packaged", "documents"),
     peer: () => firstEvent("first_event_peer.js", "peer", peer),
     line: () => firstLine("first_line.js"),
   };
   for (const start of Object.values(contenders)) await start();
-  const { ours, bundled: ofBundle, peer: theirs, line } = await inTurns(rounds, contenders);
+  const { sources, packaged, peer: theirs, line } = await inTurns(rounds, contenders);
+  const ours = process.versions.deno === undefined ? packaged : sources;
   print({
     ...machine(),
     rounds,
     first_event_ms: rounded(median(ours), 0),
-    bundled_first_event_ms: rounded(median(ofBundle), 0),
-    pg_logical_replication_first_event_ms: rounded(median(theirs), 0),
-    first_line_ms: rounded(median(line), 0),
     first_event_vs_pg_logical_replication: rounded(ratio(ours, theirs)),
+    pg_logical_replication_first_event_ms: rounded(median(theirs), 0),
+    sources_first_event_ms: rounded(median(sources), 0),
+    packaged_first_event_ms: rounded(median(packaged), 0),
+    first_line_ms: rounded(median(line), 0),
   }, values.json);
 } catch (error) {
   console.error(error);
