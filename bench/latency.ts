@@ -23,6 +23,7 @@ import { startPostgres } from "../tests/support/servers/postgres.ts";
 import { Program } from "./support/program.ts";
 import type { LatencyFigures } from "./support/programs/latency.ts";
 import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
+import { createSlot, dropSlot } from "./support/slots.ts";
 import type { SourceName } from "./support/sources/source.ts";
 
 const { values } = parseArgs({
@@ -45,16 +46,14 @@ let runs = 0;
 /** One round. @returns the 99th percentile */
 async function measure(name: SourceName): Promise<number> {
   const slot = `latency_${++runs}`;
-  await server.query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput');
-    CREATE PUBLICATION ${slot} FOR TABLE documents`);
+  await createSlot(server, slot, "documents");
   // Ids go on from round to round, and nothing is deleted: an autovacuum would meet one contender only.
   const firstId = 1 + runs * rate * (seconds + 10);
   const args = [name, folder, server.dsn, slot, "documents", rate, seconds, firstId];
   const program = new Program("latency.ts", args, (seconds + 30) * 1000);
   const figures = await program.figures<LatencyFigures>();
   await program.ended();
-  await server.query(`SELECT pg_drop_replication_slot('${slot}')`);
-  await server.query(`DROP PUBLICATION ${slot}`);
+  await dropSlot(server, slot);
   found[name].push(figures);
   return figures.p99;
 }

@@ -18,6 +18,7 @@ import { startPostgres } from "../tests/support/servers/postgres.ts";
 import { Program } from "./support/program.ts";
 import type { MemoryFigures } from "./support/programs/memory.ts";
 import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
+import { createSlot, dropSlot } from "./support/slots.ts";
 import type { SourceName } from "./support/sources/source.ts";
 
 const MB = 1024 * 1024;
@@ -49,9 +50,8 @@ let runs = 0;
 async function measure(name: SourceName): Promise<number> {
   const slot = `memory_${++runs}`;
   await server.query(`CREATE TABLE ${slot} (id int PRIMARY KEY, title text, body text, state text,
-      score float8, author_id int, at timestamptz);
-    CREATE PUBLICATION ${slot} FOR TABLE ${slot}`);
-  await server.query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
+      score float8, author_id int, at timestamptz)`);
+  await createSlot(server, slot, slot);
   const args = [name, folder, server.dsn, slot, slot, rows, pauseMs];
   const program = new Program("memory.ts", args, ROUND_LIMIT_MS);
   const line = await program.line();
@@ -62,8 +62,8 @@ async function measure(name: SourceName): Promise<number> {
   );
   const figures = await program.figures<MemoryFigures>();
   await program.ended();
-  await server.query(`SELECT pg_drop_replication_slot('${slot}')`);
-  await server.query(`DROP PUBLICATION ${slot}; DROP TABLE ${slot}`);
+  await dropSlot(server, slot);
+  await server.query(`DROP TABLE ${slot}`);
   found[name].push(figures);
   return (figures.rss - figures.idleRss) / MB;
 }

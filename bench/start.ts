@@ -23,6 +23,7 @@ import { rolldown } from "rolldown";
 import { install } from "../tests/support/install.ts";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
 import { Program } from "./support/program.ts";
+import { createSlot, slotReleased } from "./support/slots.ts";
 import { inTurns, machine, median, print, ratio, rounded } from "./support/report.ts";
 
 const START_LIMIT_MS = 20_000;
@@ -69,6 +70,7 @@ async function firstLine(name: string, args: readonly string[] = []): Promise<nu
 
 /** The same for a program that streams from a slot of its own, in which one change waits. */
 async function firstEvent(name: string, slot: string, ...args: string[]): Promise<number> {
+  await slotReleased(server, slot);
   // All slots get a change each time: what waits in the others is moved over.
   await server.query(
     `SELECT pg_replication_slot_advance('${slot}', pg_current_wal_flush_lsn())`,
@@ -80,8 +82,7 @@ async function firstEvent(name: string, slot: string, ...args: string[]): Promis
 try {
   await server.query("CREATE TABLE documents (id serial PRIMARY KEY, title text)");
   for (const slot of ["sources", "packaged", "peer"]) {
-    await server.query(`CREATE PUBLICATION ${slot} FOR TABLE documents`);
-    await server.query(`SELECT pg_create_logical_replication_slot('${slot}', 'pgoutput')`);
+    await createSlot(server, slot, "documents");
   }
   const program = await packagedProgram(folder);
   const contenders = {
