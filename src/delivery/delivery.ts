@@ -75,7 +75,9 @@ export class Delivery implements EventQueue {
   #looked = 0;
   /** Events until the clock is looked at again. */
   #untilLook = 1;
-  #turn: Promise<void> | null = null;
+  /** One for all lanes: a turn of its own for each would add up. Null where nobody asks whether there was one. */
+  #nextTurn: Promise<void> | null = null;
+  #turnTimer: ReturnType<typeof setTimeout> | undefined;
 
   /** Hands out nothing before `run`. */
   constructor(options: DeliveryOptions) {
@@ -233,6 +235,7 @@ export class Delivery implements EventQueue {
       for (const lane of lanes) if (lane.status === "rejected") throw lane.reason;
     } finally {
       signal.removeEventListener("abort", end);
+      clearTimeout(this.#turnTimer);
       end();
     }
   }
@@ -300,7 +303,7 @@ export class Delivery implements EventQueue {
         const events = Array.from({ length: count }, (_, offset) => lane.peek(offset)!.event!);
         await this.#handle(events, lane, signal, settle);
       }
-      if (this.#turnIsLong()) await this.#nextTurn();
+      if (this.#turnIsLong()) await this.#nextTurn;
     }
   }
 
@@ -310,24 +313,25 @@ export class Delivery implements EventQueue {
     return this.#attempts.handle(events, signal, this.#goOn(), settle, undefined, all);
   }
 
+  /** True where no timer has run for long: `#nextTurn` is to be waited for. */
   #turnIsLong(): boolean {
     if (--this.#untilLook > 0) return false;
     const now = this.#options.now();
     this.#untilLook = now - this.#looked < QUICK_MS ? EVENTS_PER_LOOK : 1;
     this.#looked = now;
-    return now - this.#turnBegan > LONGEST_TURN_MS;
-  }
-
-  /** One for all lanes: a turn of its own for each would add up. */
-  #nextTurn(): Promise<void> {
-    this.#turn ??= new Promise((resolve) =>
-      setTimeout(() => {
-        this.#turn = null;
+    if (now - this.#turnBegan <= LONGEST_TURN_MS / 2) return false;
+    if (this.#nextTurn !== null) return true;
+    // Perhaps the event loop turned meanwhile, between two events. A timer will tell: to wait for it each time
+    // would hold up what comes in that millisecond.
+    this.#turnBegan = now;
+    this.#nextTurn = new Promise((resolve) => {
+      this.#turnTimer = setTimeout(() => {
+        this.#nextTurn = null;
         this.#turnBegan = this.#options.now();
         resolve();
-      }, 0)
-    );
-    return this.#turn;
+      }, 0);
+    });
+    return false;
   }
 
   /** Waits for the other lanes of the item. The last one that comes to it hands it out. */

@@ -362,6 +362,25 @@ describe("timers, and with them status updates, run beside", () => {
     });
   }
 
+  test("what comes after a pause, in which they ran, waits for none", async () => {
+    let clock = 0;
+    let handled = 0;
+    const harness = new Harness(() => handled++, { now: () => clock });
+    const running = harness.run();
+    for (let pauses = 1; pauses <= 20; pauses++) {
+      clock += 100;
+      await turn();
+      await turn();
+      for (let event = 0; event < 2; event++) {
+        harness.offer();
+        for (let i = 0; i < 20; i++) await null;
+      }
+      assertEquals(handled, 2 * pauses);
+    }
+    harness.stop();
+    await running;
+  });
+
   test("a quick handler, which pays no turn for each of its events", async () => {
     const harness: Harness = new Harness((event) => {
       if (event.key === "1000") harness.stop();
