@@ -4,19 +4,19 @@
  * The median counts; of the ratio also the least and the most.
  *
  * Rows are committed ten a transaction. Embedding costs next to nothing, since a model would hide what is
- * measured here. Stores are processes of their own that cost what computing costs and nothing more, the same in
- * both forms: pgvector is PGlite, whose memory is its disk, and the stand-in for Qdrant answers once a write is
- * done. No request waits for a network or for a disk, which one row a call would do for every row.
+ * measured here. Stores are processes of their own that wait for neither a network nor a disk, the same in both
+ * forms: `pgvector` is a native PostgreSQL with the extension, left out where it cannot be had; `pglite` is the
+ * same extension in WebAssembly, whose memory is its disk; `qdrant` is a stand-in that answers once a write is done.
  *
- * Vectors are of whole numbers, as models give that quantize to int8: pgvector in WebAssembly reads a number
- * with a fraction in a microsecond, 20 times as long as a server does, and would be all that is measured.
- * `--floats` measures that.
+ * `…_texts_per_s` are inserts by `sync`, and `…_cpu_us_per_row` is what the process that syncs computes for one.
+ *
+ * Vectors are floats, but for PGlite whole numbers, as models give that quantize to int8: in WebAssembly to read a
+ * number with a fraction takes so long that it would be much of what is measured. `--floats` measures that.
  *
  * ```sh
- * deno task bench sync [--json] [--rows 10000] [--rounds 5] [--floats]
+ * deno task bench sync [--json] [--rows 5000] [--rounds 3] [--floats]
  * ```
  */
-import { cpus } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import postgres from "postgres";
@@ -26,7 +26,9 @@ import { QdrantSink } from "../src/sinks/qdrant.ts";
 import type { SyncOptions } from "../src/sync/mod.ts";
 import { Child } from "../tests/support/child.ts";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
+import { startNativePgvector } from "../tests/support/servers/native_pgvector.ts";
 import { started } from "../tests/support/streams.ts";
+import { machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
 
 const DIMENSIONS = 384;
 const CHARS = 400;
@@ -35,25 +37,27 @@ const { values } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
     floats: { type: "boolean", default: false },
-    rows: { type: "string", default: "10000" },
-    rounds: { type: "string", default: "5" },
+    rows: { type: "string", default: "5000" },
+    rounds: { type: "string", default: "3" },
   },
 });
 const rows = Number(values.rows);
 
+type Embed = (texts: readonly string[]) => Promise<(number[] | Float32Array)[]>;
+
 /** Some microseconds a text. */
-function embed(texts: readonly string[]): Promise<(number[] | Float32Array)[]> {
+const embedderOf = (floats: boolean): Embed => (texts) => {
   return Promise.resolve(texts.map((text) => {
     let state = 0;
     for (let at = 0; at < text.length; at++) state = Math.imul(state, 31) + text.charCodeAt(at) | 0;
-    const vector = values.floats ? new Float32Array(DIMENSIONS) : new Array<number>(DIMENSIONS);
+    const vector = floats ? new Float32Array(DIMENSIONS) : new Array<number>(DIMENSIONS);
     for (let at = 0; at < DIMENSIONS; at++) {
       state = Math.imul(state, 1664525) + 1013904223 | 0;
-      vector[at] = values.floats ? state / 2 ** 31 : state >> 24;
+      vector[at] = floats ? state / 2 ** 31 : state >> 24;
     }
     return vector;
   }));
-}
+};
 
 function quarters(text: string): string[] {
   return [0, 1, 2, 3].map((at) => text.slice(at * CHARS / 4, (at + 1) * CHARS / 4));
@@ -61,67 +65,87 @@ function quarters(text: string): string[] {
 
 /** A kind of store. */
 interface Store {
-  /** Into an empty one. */
+  floats: boolean;
+  /** An empty one. */
+  start(): Promise<{ address: string; stop(): Promise<unknown> }>;
   open(address: string): PgVectorSink | QdrantSink;
   /** How many points it has. */
   count(address: string): Promise<number>;
 }
 
-const stores: Record<string, Store> = {
-  pgvector: {
-    open: (dsn) => new PgVectorSink({ dsn, createTable: { dimensions: DIMENSIONS } }),
-    async count(dsn) {
-      const sql = postgres(dsn, { max: 1 });
-      const [row] = await sql`select count(*)::int from embeddings`;
-      await sql.end();
-      return row!.count;
-    },
-  },
-  qdrant: {
-    open: (url) =>
-      new QdrantSink({ url, createCollection: { size: DIMENSIONS, distance: "Cosine" } }),
-    async count(url) {
-      const response = await fetch(`${url}/collections/pgstream/points/count`, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: "{}",
-      });
-      return (await response.json()).result.count;
-    },
+/** In a process of its own. */
+async function startChild(name: string) {
+  const child = new Child("print_store.ts", name);
+  await child.printed(1);
+  return { address: child.lines[0]!, stop: () => child.kill() };
+}
+
+const pglite: Store = {
+  floats: values.floats,
+  start: () => startChild("pgvector"),
+  open: (dsn) => new PgVectorSink({ dsn, createTable: { dimensions: DIMENSIONS } }),
+  async count(dsn) {
+    const sql = postgres(dsn, { max: 1 });
+    const [row] = await sql`select count(*)::int from embeddings`;
+    await sql.end();
+    return row!.count;
   },
 };
 
-/** Rows a second, by what was done. */
-type Speeds = Record<string, number>;
+const qdrant: Store = {
+  floats: true,
+  start: () => startChild("qdrant"),
+  open: (url) =>
+    new QdrantSink({ url, createCollection: { size: DIMENSIONS, distance: "Cosine" } }),
+  async count(url) {
+    const response = await fetch(`${url}/collections/pgstream/points/count`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: "{}",
+    });
+    return (await response.json()).result.count;
+  },
+};
+
+/** What was done: rows a second, and microseconds of CPU a row. */
+type Found = Record<string, { speed: number; cpuUs: number }>;
+
+type Declare = (
+  stream: PgStream,
+  table: string,
+  sink: PgVectorSink | QdrantSink,
+  embed: Embed,
+) => void;
 
 let tables = 0;
 
 /** @param points of each row */
 async function measure(
-  name: string,
+  store: Store,
   points: number,
-  declare: (stream: PgStream, table: string, sink: PgVectorSink | QdrantSink) => void,
+  declare: Declare,
   steps: readonly ("backfill" | "insert" | "payload" | "untouched")[],
-): Promise<Speeds> {
-  const store = stores[name]!;
+): Promise<Found> {
   const table = `documents_${++tables}`;
-  const child = new Child("print_store.ts", name);
+  const { address, stop } = await store.start();
   await server.query(
     `CREATE TABLE ${table} (id int PRIMARY KEY, title text, body text, views int);
     INSERT INTO ${table} SELECT n, 'title ' || n, rpad(n || '. ', ${CHARS}, md5(n::text) || '. '), 0
     FROM generate_series(1, ${steps.includes("backfill") ? rows : 0}) n`,
   );
-  await child.printed(1);
-  const address = child.lines[0]!;
   const sink = store.open(address);
   const stream = new PgStream({ dsn: server.dsn, slotName: table, logger: false }).sink(sink);
-  declare(stream, table, sink);
+  declare(stream, table, sink, embedderOf(store.floats));
   await stream.setup();
-  const speeds: Speeds = {};
+  const measured: Found = {};
   const timed = async (step: string, work: () => Promise<unknown>) => {
-    const began = performance.now();
+    const [began, before] = [performance.now(), process.cpuUsage()];
     await work();
-    speeds[step] = rows / (performance.now() - began) * 1000;
+    const { user, system } = process.cpuUsage(before);
+    measured[step] = {
+      speed: rows / (performance.now() - began) * 1000,
+      cpuUs: (user + system) / rows,
+    };
   };
   if (steps.includes("backfill")) await timed("backfill", () => stream.catchUp());
   const running = await started(stream);
@@ -146,16 +170,16 @@ async function measure(
   }
   const found = await store.count(address);
   const wanted = points * rows * (steps.includes("backfill") ? 2 : 1);
-  if (found !== wanted) throw new Error(`${name} has ${found} points, not ${wanted}`);
+  if (found !== wanted) throw new Error(`The store has ${found} points, not ${wanted}`);
   await running.stop();
   await stream.teardown();
-  await child.kill();
+  await stop();
   await server.query(`DROP TABLE ${table}`);
-  return speeds;
+  return measured;
 }
 
-function bySync(options: Partial<SyncOptions> = {}) {
-  return (stream: PgStream, table: string) =>
+function bySync(options: Partial<SyncOptions> = {}): Declare {
+  return (stream, table, _sink, embed) =>
     void stream.sync(table, {
       text: (row) => row.body as string,
       embed,
@@ -165,54 +189,69 @@ function bySync(options: Partial<SyncOptions> = {}) {
     });
 }
 
-function byRow(stream: PgStream, table: string, sink: PgVectorSink | QdrantSink): void {
+const byRow: Declare = (stream, table, sink, embed) => {
   stream.watch(table).onChange(async (event) => {
     if (event.operation !== "insert") return;
     const { title, body } = event.row as { title: string; body: string };
     const [vector] = await embed([body]);
     await sink.upsert({ id: event.key, vector: vector!, payload: { title } });
   });
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
-}
-
-const runtime = process.versions.deno !== undefined
-  ? `Deno ${process.versions.deno}`
-  : process.versions.bun !== undefined
-  ? `Bun ${process.versions.bun}`
-  : `Node ${process.versions.node}`;
-const server = await startPostgres({ lifetimeMs: 1_200_000 });
-const report: Record<string, string | number> = {
-  runtime,
-  cpu: cpus()[0]?.model ?? "unknown",
-  rows,
 };
-try {
-  for (const name of Object.keys(stores)) {
-    const found: Record<string, number[]> = {};
-    const add = (step: string, speed: number) => (found[step] ??= []).push(speed);
-    for (let round = 0; round < Number(values.rounds); round++) {
-      const ours = await measure(name, 1, bySync(), ["backfill", "insert", "payload", "untouched"]);
-      const peer = await measure(name, 1, byRow, ["insert"]);
-      const inChunks = bySync({ chunk: quarters, backfill: "never" });
-      const chunks = await measure(name, 4, inChunks, ["insert"]);
-      for (const [step, speed] of Object.entries(ours)) add(`sync_${step}`, speed);
-      add("sync_insert_in_4_chunks", chunks.insert!);
-      add("row_a_call_insert", peer.insert!);
-      add("ratio", ours.insert! / peer.insert!);
-    }
-    const { ratio, ...speeds } = found;
-    for (const [step, all] of Object.entries(speeds)) {
-      report[`${name}_${step}_rows_per_s`] = Math.round(median(all));
-    }
-    report[`${name}_sync_vs_row_a_call`] = +median(ratio!).toFixed(1);
-    report[`${name}_sync_vs_row_a_call_least`] = +Math.min(...ratio!).toFixed(1);
-    report[`${name}_sync_vs_row_a_call_most`] = +Math.max(...ratio!).toFixed(1);
+
+async function measureAll(name: string, store: Store): Promise<Report> {
+  const found: Record<string, number[]> = {};
+  const add = (step: string, value: number) => (found[step] ??= []).push(value);
+  for (let round = 0; round < Number(values.rounds); round++) {
+    const ours = await measure(store, 1, bySync(), ["backfill", "insert", "payload", "untouched"]);
+    const peer = await measure(store, 1, byRow, ["insert"]);
+    const inChunks = bySync({ chunk: quarters, backfill: "never" });
+    const chunks = await measure(store, 4, inChunks, ["insert"]);
+    for (const [step, { speed }] of Object.entries(ours)) add(`sync_${step}`, speed);
+    add("sync_insert_in_4_chunks", chunks.insert!.speed);
+    add("row_a_call_insert", peer.insert!.speed);
+    add("cpu", ours.insert!.cpuUs);
   }
-  if (values.json) console.log(JSON.stringify(report));
-  else for (const [key, value] of Object.entries(report)) console.log(key.padEnd(40), value);
+  const { cpu, ...speeds } = found;
+  const [ours, theirs] = [speeds.sync_insert!, speeds.row_a_call_insert!];
+  const ratios = ours.map((speed, round) => speed / theirs[round]!);
+  // Those of pgvector itself are what is aimed at, and have no name before theirs.
+  const prefix = name === "pgvector" ? "" : `${name}_`;
+  return {
+    [`${prefix}sync_texts_per_s`]: Math.round(median(ours)),
+    [`${prefix}sync_cpu_us_per_row`]: Math.round(median(cpu!)),
+    ...Object.fromEntries(
+      Object.entries(speeds).map(([step, all]) => [
+        `${name}_${step}_rows_per_s`,
+        Math.round(median(all)),
+      ]),
+    ),
+    [`${name}_sync_vs_row_a_call`]: rounded(ratio(ours, theirs), 1),
+    [`${name}_sync_vs_row_a_call_least`]: rounded(Math.min(...ratios), 1),
+    [`${name}_sync_vs_row_a_call_most`]: rounded(Math.max(...ratios), 1),
+  };
+}
+
+const server = await startPostgres({ lifetimeMs: 600_000 });
+const native = await startNativePgvector({ lifetimeMs: 600_000 }).catch((error: Error) => error);
+const report: Report = { ...machine(), rows };
+try {
+  if (native instanceof Error) console.error(native.message);
+  else {
+    const store: Store = {
+      ...pglite,
+      floats: true,
+      async start() {
+        const { name, dsn } = await native.createDatabase();
+        const stop = () => native.query(`DROP DATABASE ${name} WITH (FORCE)`);
+        return { address: dsn, stop };
+      },
+    };
+    Object.assign(report, await measureAll("pgvector", store));
+  }
+  Object.assign(report, await measureAll("pglite", pglite));
+  Object.assign(report, await measureAll("qdrant", qdrant));
+  print(report, values.json);
 } finally {
   await server.stop("immediate");
+  if (!(native instanceof Error)) await native.stop("immediate");
 }

@@ -24,7 +24,14 @@ import { formatPayload } from "./payload.ts";
 import { PgVectorConnection, type PgVectorSql } from "./pgvector_connection.ts";
 import { optionsError } from "./pgvector_errors.ts";
 import { createIndex, type HnswIndex, readIndex } from "./pgvector_index.ts";
-import { formatId, formatIds, inParts, vectorFormat } from "./pgvector_points.ts";
+import {
+  formatId,
+  formatIds,
+  inParts,
+  MAX_PART_CHARS,
+  runParts,
+  vectorFormat,
+} from "./pgvector_points.ts";
 import { PgVectorRows } from "./pgvector_rows.ts";
 import { searchPoints } from "./pgvector_search.ts";
 import {
@@ -153,42 +160,39 @@ export class PgVectorSink extends Sink implements RowSink {
   }
 
   /**
-   * Stores many points in one statement (several, one after the other, above 4 MB). Of two points
-   * with one id the last wins. A point that was a row's is one no more.
+   * Stores many points, all or none, the more of them in one call the faster. Of two points with one id the last
+   * wins. A point that was a row's is one no more.
    *
    * @throws {SinkError} before anything is sent, where a point cannot be stored.
    */
   override async upsertMany(points: readonly VectorPoint[]): Promise<void> {
-    const checked = points.map((point) => {
+    // Postgres refuses a statement that would write one row twice (21000).
+    const checked = new Map<string, { vector: VectorPoint["vector"]; payload: string }>();
+    for (const point of points) {
       checkVector(point.vector, "pgvector");
-      return {
-        id: formatId(point.id),
+      const id = formatId(point.id);
+      checked.delete(id);
+      checked.set(id, {
         vector: point.vector.slice(),
         payload: formatPayload(point.payload, "pgvector"),
-      };
-    });
+      });
+    }
     await this.#perform(false, async (state) => {
       const { vectors } = this.#names;
       const format = vectorFormat(state);
-      // Postgres refuses a statement that would write one row twice (21000).
-      const rows = new Map<string, string>();
-      for (const { id, vector, payload } of checked) {
-        rows.delete(id);
-        const text = `{"id":${JSON.stringify(id)},"vector":"${
-          format(vector)
-        }","payload":${payload}}`;
-        rows.set(id, text);
-      }
       // Nor may a fingerprint be left that is not of this vector.
       const cleared = hasRowColumns(state)
         ? Object.keys(ROW_COLUMNS).map((name) => `, ${name} = null`).join("")
         : "";
-      await this.#write(
-        `insert into ${vectors} (id, vector, payload)
+      const statement = `insert into ${vectors} (id, vector, payload)
          select id, vector, payload from json_populate_recordset(null::${vectors}, $1::text::json)
-         on conflict (id) do update set vector = excluded.vector, payload = excluded.payload${cleared}`,
-        rows.values(),
-      );
+         on conflict (id) do update set vector = excluded.vector, payload = excluded.payload${cleared}`;
+      const rows = function* () {
+        for (const [id, { vector, payload }] of checked) {
+          yield `{"id":${JSON.stringify(id)},"vector":"${format(vector)}","payload":${payload}}`;
+        }
+      };
+      await this.#writeAll(statement, inParts(rows(), MAX_PART_CHARS));
     });
   }
 
@@ -329,6 +333,21 @@ export class PgVectorSink extends Sink implements RowSink {
   /** Sends rows of JSON as the one parameter of `statement`, in parts where they are long. */
   async #write(statement: string, rows: Iterable<string>): Promise<void> {
     for (const part of inParts(rows)) await this.#connection.run(statement, [part]);
+  }
+
+  /** The same, each part when it is needed; all of them are written, or none. */
+  async #writeAll(statement: string, parts: Iterator<string>): Promise<void> {
+    const [first, second] = [parts.next(), parts.next()];
+    if (first.done) return;
+    if (second.done) return void await this.#connection.run(statement, [first.value]);
+    const all = function* () {
+      yield first.value;
+      yield second.value;
+      for (let part = parts.next(); !part.done; part = parts.next()) yield part.value;
+    };
+    await this.#connection.transaction(async (run) => {
+      for await (const _ of runParts(run, statement, all())) { /* It answers nothing. */ }
+    });
   }
 
   /** Does `work` when the table is there, with `rows` also what rows need. */

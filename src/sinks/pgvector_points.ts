@@ -1,5 +1,8 @@
 /** Points and ids as JSON, which the server reads as rows of the table. */
 
+import { nextTurn } from "../backoff.ts";
+import type { Run } from "./pgvector_connection.ts";
+import { formatHexVector } from "./pgvector_hex.ts";
 import {
   formatSparseVector,
   formatVector,
@@ -10,12 +13,28 @@ import {
 import type { TableState } from "./pgvector_table.ts";
 import { type PointId, pointIdText, SinkError, type VectorPoint } from "./sink.ts";
 
-/** A statement is kept to about this many characters; more points go into further statements. */
+/** A statement without vectors is kept to about this many characters; more ids go into further statements. */
 const MAX_STATEMENT_CHARS = 4 * 1024 * 1024;
 
-/** What writes vectors as the table's column reads them. */
+/** Points are written in parts, for one to be put into words while the server has the one before it in hand. */
+export const MAX_PART_CHARS = 512 * 1024;
+
+/**
+ * What writes vectors as the table's column reads them.
+ *
+ * @returns what takes vectors that `checkVector` has let through.
+ */
 export function vectorFormat({ columns }: TableState): (vector: VectorPoint["vector"]) => string {
-  return columns.vector?.type === "sparsevec" ? formatSparseVector : formatVector;
+  switch (columns.vector?.type) {
+    case "vector":
+    case "halfvec":
+      return formatHexVector;
+    case "sparsevec":
+      return formatSparseVector;
+    default:
+      // Whatever it is, it reads what people write.
+      return formatVector;
+  }
 }
 
 /** A vector of the column's text, whatever its type. */
@@ -60,4 +79,19 @@ export function* inParts(
     chars += row.length;
   }
   if (part.length > 0) yield `[${part.join(",")}]`;
+}
+
+/** Runs a statement for each part, and gives what it answers; the next part is made meanwhile. */
+export async function* runParts(
+  run: Run,
+  statement: string,
+  parts: Iterator<string>,
+): AsyncGenerator<readonly unknown[]> {
+  for (let part = parts.next(); !part.done;) {
+    const answer = run(statement, [part.value]);
+    // Once it is on its way, the server and we work side by side.
+    await Promise.race([answer, nextTurn()]);
+    part = parts.next();
+    yield await answer;
+  }
 }

@@ -2,7 +2,14 @@
 
 import { nextTurn } from "../backoff.ts";
 import type { PgVectorConnection } from "./pgvector_connection.ts";
-import { formatIds, inParts, readVector, vectorFormat } from "./pgvector_points.ts";
+import {
+  formatIds,
+  inParts,
+  MAX_PART_CHARS,
+  readVector,
+  runParts,
+  vectorFormat,
+} from "./pgvector_points.ts";
 import { formatSourcePosition } from "./pgvector_position.ts";
 import {
   beginStatement,
@@ -33,9 +40,6 @@ import { SinkError } from "./sink.ts";
  */
 const PLANNED_ANEW = { prepare: false };
 
-/** Rows are written in parts, for one to be put into words while the server has the one before it in hand. */
-const MAX_PART_CHARS = 512 * 1024;
-
 /** Rows in the table, as `RowSink` describes each method. */
 export class PgVectorRows {
   readonly #connection: PgVectorConnection;
@@ -63,13 +67,9 @@ export class PgVectorRows {
     await this.#connection.transaction(async (run) => {
       const [answer] = await run(beginStatement(names), begin) as [string][];
       if (position !== null && answer![0] === "0") return;
-      for (let part = parts.next(); !part.done;) {
-        const written = run(writeStatement(names), [part.value]) as Promise<[string][]>;
-        // Once it is on its way, the server and we work side by side.
-        await Promise.race([written, nextTurn()]);
-        part = parts.next();
-        const [answer] = await written;
-        if (answer![0] !== "0") throw this.#vectorsGone(answer![0]);
+      for await (const rows of runParts(run, writeStatement(names), parts)) {
+        const [[gone]] = rows as [[string]];
+        if (gone !== "0") throw this.#vectorsGone(gone);
       }
     });
   }

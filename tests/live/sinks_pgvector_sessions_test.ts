@@ -1,6 +1,6 @@
 /**
- * Sessions that write the same rows, on a real server: pgvector is at hand only where there is one session at a
- * time, so vectors are texts here, which the sink does not mind.
+ * Sessions that write the same rows, on servers of several majors. None of them has pgvector for certain, so vectors
+ * are texts here, which the sink does not mind; with vectors: `native_pgvector_test.ts`.
  */
 
 import { after, afterEach, before, describe, test } from "node:test";

@@ -41,6 +41,11 @@ export interface PostgresOptions {
   hba?: string;
   /** The server stops by itself after so long. Default: 20 minutes. */
   lifetimeMs?: number;
+  /**
+   * What is started in place of `postgres` of the package: a program of the same version, with what comes before the
+   * arguments of the server.
+   */
+  program?: readonly string[];
 }
 
 const SETTINGS: Record<string, string> = {
@@ -93,11 +98,12 @@ wait
 export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
   const { major = 18, settings, hba, lifetimeMs = 20 * 60_000 } = options;
   const files = await postgresFiles(major);
+  const { program = [join(files.bin, "postgres")] } = options;
   const folder = await mkdtemp(join(tmpdir(), "pgstream-"));
   await giveToServer(folder);
 
   const args = ["-c", SUPERVISOR, "pgstream-server", folder, String(Math.ceil(lifetimeMs / 1000))];
-  args.push(join(files.bin, "postgres"), "-D", join(folder, "data"));
+  args.push(...program, "-D", join(folder, "data"));
   // A session of its own: Ctrl+C in the terminal is for the program, which then stops the server.
   const supervisor = spawn("/bin/sh", args, {
     ...runAs,
