@@ -1,73 +1,107 @@
-/** Decoders of pgoutput side by side: each hands every row that it decodes to a function. */
+/**
+ * Decoders of pgoutput side by side, each read by a loop of its own: engines learn by the place in the code what
+ * rows are like, and a loop that all of them share would be slow for all.
+ */
 
 import { Buffer } from "node:buffer";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { join } from "node:path";
 import { type RowValues, ValueTypes } from "../../src/delivery/row_values.ts";
-import { PgOutputDecoder, type Row } from "../../src/pgoutput/mod.ts";
+import {
+  type Insert,
+  PgOutputDecoder,
+  type PgOutputMessage,
+  type Row,
+} from "../../src/pgoutput/mod.ts";
 import { install } from "../../tests/support/install.ts";
 
-/** Is given the names of the columns and a row: the new one, of a delete what it tells of the old one. */
-export type OnRow = (columns: readonly { name: string }[], row: Record<string, unknown>) => void;
-
-/** Decodes messages from the first one of a connection on. It makes ready, and gives back what is timed. */
+/**
+ * Decodes messages from the first one of a connection on. It makes ready, and gives back what is timed, which reads
+ * every value of every row, the new one or of a delete what it tells of the old one.
+ *
+ * @returns what counts the values that are not NULL
+ */
 export type Decoder = (
   messages: readonly Uint8Array[],
-  onRow: OnRow,
-) => () => void | Promise<void>;
+  onValue?: (value: unknown) => void,
+) => () => Promise<number>;
 
 /** Ours; values stay text. */
-export const pgstream: Decoder = (messages, onRow) => () => {
+export const pgstream: Decoder = (messages, onValue) => () => {
   const decoder = new PgOutputDecoder();
+  let count = 0;
   for (const bytes of messages) {
     const message = decoder.decode(bytes);
-    if (message.type === "insert" || message.type === "update") {
-      onRow(message.relation.columns, message.row);
-    } else if (message.type === "delete") onRow(message.relation.columns, message.oldRow);
+    const row = rowOf(message);
+    if (row === null) continue;
+    for (const { name } of (message as Insert).relation.columns) {
+      const value = row[name];
+      if (value != null) count++;
+      onValue?.(value);
+    }
   }
+  return Promise.resolve(count);
 };
 
 /** Ours, with what a stream of `values: "js"` makes of a row. */
-export const pgstreamJs: Decoder = (messages, onRow) => async () => {
+export const pgstreamJs: Decoder = (messages, onValue) => async () => {
   const decoder = new PgOutputDecoder();
   const types = new ValueTypes({});
   let values: RowValues | null = null;
-  const read = (columns: readonly { name: string }[], row: Row) => {
-    values?.read(row);
-    onRow(columns, row);
-  };
+  let count = 0;
   for (const bytes of messages) {
     const message = decoder.decode(bytes);
-    if (message.type === "insert" || message.type === "update") {
-      read(message.relation.columns, message.row);
-    } else if (message.type === "delete") read(message.relation.columns, message.oldRow);
-    else if (message.type === "relation") {
+    if (message.type === "relation") {
       const table = { schema: message.schema, table: message.name };
       values = await types.rowValues(table, message.columns, () => Promise.resolve([]));
+      continue;
+    }
+    const row = rowOf(message);
+    if (row === null) continue;
+    values?.read(row);
+    for (const { name } of (message as Insert).relation.columns) {
+      const value = row[name];
+      if (value != null) count++;
+      onValue?.(value);
     }
   }
+  return count;
 };
+
+function rowOf(message: PgOutputMessage): Row | null {
+  if (message.type === "insert" || message.type === "update") return message.row;
+  return message.type === "delete" ? message.oldRow : null;
+}
 
 /** The parser of pg-logical-replication, which reads values by the parsers of `pg`: text of columns of type text. */
 export async function loadPgLogicalReplication(): Promise<Decoder> {
   const { folder } = await install("pg-logical-replication");
   const { PgoutputPlugin } = createRequire(import.meta.url)(folder);
-  return (messages, onRow) => {
+  return (messages, onValue) => {
     // A `Buffer` is what it is given by `pg`.
     const buffers = messages.map(({ buffer, byteOffset, length }) =>
       Buffer.from(buffer, byteOffset, length)
     );
     return () => {
       const plugin = new PgoutputPlugin({ protoVersion: 1, publicationNames: ["p"] });
+      let count = 0;
       for (const bytes of buffers) {
         const message = plugin.parse(bytes);
-        if (message.tag === "insert" || message.tag === "update") {
-          onRow(message.relation.columns, message.new);
-        } else if (message.tag === "delete") {
-          onRow(message.relation.columns, message.key ?? message.old);
+        const { tag } = message;
+        const row = tag === "insert" || tag === "update"
+          ? message.new
+          : tag === "delete"
+          ? message.key ?? message.old
+          : null;
+        if (row === null) continue;
+        for (const { name } of message.relation.columns) {
+          const value = row[name];
+          if (value != null) count++;
+          onValue?.(value);
         }
       }
+      return Promise.resolve(count);
     };
   };
 }
@@ -84,7 +118,7 @@ export async function loadPgwire(): Promise<Decoder> {
   const { folder } = await install("pgwire");
   const { pgconnection } = await import(pathToFileURL(join(folder, "index.js")).href);
   const stream = pgconnection({ hostname: "127.0.0.1" }).logicalReplication({ slot: "none" });
-  return (messages, onRow) => {
+  return (messages, onValue) => {
     const chunks: { messages: unknown[] }[] = [];
     for (let at = 0; at < messages.length; at += MESSAGES_A_CHUNK) {
       chunks.push({
@@ -93,12 +127,19 @@ export async function loadPgwire(): Promise<Decoder> {
       });
     }
     return async () => {
+      let count = 0;
       for await (const chunk of stream.pgoutputDecode.call(chunks)) {
-        for (const { tag, relation, beforeRaw, afterRaw } of chunk.messages) {
-          if (tag === "insert" || tag === "update") onRow(relation.columns, afterRaw);
-          else if (tag === "delete") onRow(relation.columns, beforeRaw);
+        for (const { relation, beforeRaw, afterRaw } of chunk.messages) {
+          const row = afterRaw ?? beforeRaw;
+          if (row === undefined) continue;
+          for (const { name } of relation.columns) {
+            const value = row[name];
+            if (value != null) count++;
+            onValue?.(value);
+          }
         }
       }
+      return count;
     };
   };
 }
