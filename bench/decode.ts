@@ -1,118 +1,143 @@
 /**
- * How many messages a second are decoded, every value read as text, beside pg-logical-replication's
- * parser on the same bytes in the same run. Rounds alternate, and the median counts.
+ * How many messages of pgoutput a second are decoded, every value read, beside the decoders of
+ * pg-logical-replication and pgwire: the same messages, captured from a real server, in the same run.
+ *
+ * Once as text, by tables whose columns are all text, so that nobody parses; once as values, `values: "js"` beside
+ * the parsers that pg-logical-replication takes from `pg`, on one table of many types. Before anything is timed,
+ * what is read is compared, value by value. Decoders take turns; a ratio is the median of each round's, and of
+ * several tables their geometric mean, the least one beside it.
+ *
+ * Left out: the socket, frames, what a stream makes of messages.
  *
  * ```sh
- * deno task bench decode [--json]
+ * deno task bench decode [--json] [--rows 20000] [--rounds 9]
  * ```
  */
-import { Buffer } from "node:buffer";
-import { createRequire } from "node:module";
-import { cpus } from "node:os";
-import process from "node:process";
+import { deepStrictEqual } from "node:assert/strict";
 import { parseArgs } from "node:util";
-import { PgOutputDecoder } from "../src/pgoutput/mod.ts";
-import { install } from "../tests/support/install.ts";
-import * as encode from "../tests/support/pgoutput_encoder.ts";
+import { capture, type Captured, type Shape } from "./support/captured.ts";
+import {
+  type Decoder,
+  loadPgLogicalReplication,
+  loadPgwire,
+  pgstream,
+  pgstreamJs,
+} from "./support/decoders.ts";
+import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
 
-const MESSAGES = 50_000;
-const ROUNDS = 7;
+const { values: { json, ...sizes } } = parseArgs({
+  options: {
+    json: { type: "boolean", default: false },
+    rows: { type: "string", default: "20000" },
+    rounds: { type: "string", default: "9" },
+  },
+});
+const rounds = Number(sizes.rounds);
 
-interface Shape {
-  name: string;
-  columns: string[];
-  values: (row: number) => (string | null)[];
-}
-
-const TEXT = "A replication slot keeps what its consumer has not confirmed. ".repeat(6);
-const SHAPES: Shape[] = [
+const TWENTY = Array.from({ length: 20 }, (_, column) => column);
+const TEXT_SHAPES: Shape[] = [
   {
     name: "small",
-    columns: ["id", "name", "state", "score"],
-    values: (row) => [`${row}`, `user ${row}`, "active", null],
+    columns: "id text, name text, state text, score text",
+    values: "n, 'user ' || n, 'active', NULL",
+    updated: "state = 'away', score = '7'",
   },
   {
     name: "document",
-    columns: ["id", "title", "body", "author_id", "created_at", "published"],
-    values: (row) => [`${row}`, `On slots, part ${row}`, TEXT, "42", "2026-01-01 00:00:00+00", "t"],
+    columns: "id text, title text, body text, author_id text, created_at text, published text",
+    values: "n, 'On slots, part ' || n, " +
+      "repeat('A replication slot keeps what is not confirmed. ', 2 + n % 10), " +
+      "'42', '2026-01-01 00:00:00+00', 't'",
+    updated: "published = 'f'",
   },
   {
     name: "wide",
-    columns: Array.from({ length: 20 }, (_, column) => `c${column}`),
-    values: (row) => Array.from({ length: 20 }, (_, column) => `${row * column}`),
+    columns: TWENTY.map((column) => `${column === 0 ? "id" : `c${column}`} text`).join(", "),
+    values: TWENTY.map((column) => `n * ${column + 1}`).join(", "),
+    updated: "c7 = 'seven'",
+  },
+  {
+    name: "worldwide",
+    columns: "id text, name text, city text, note text, state text",
+    values: "n, 'Zoë Müller ' || n, '東京', 'Grüße, 世界 🐘 ' || n, 'active'",
+    updated: "state = 'gelöscht'",
   },
 ];
+const TYPED: Shape = {
+  name: "typed",
+  columns: "id int, big bigint, done boolean, ratio float8, at timestamptz, price numeric, " +
+    "data jsonb, title text, counts int[], tags text[]",
+  values: "n, n * 1000000007::bigint, n % 2 = 0, n / 7.0::float8, " +
+    "'2026-01-01Z'::timestamptz + n * interval '1.234567 s', n / 100.0, " +
+    `jsonb_build_object('n', n, 'tags', '["a", "b"]'::jsonb, 'more', '{"x": null}'::jsonb), ` +
+    "'On slots, part ' || n, ARRAY[n, n + 1, NULL], ARRAY['alpha', 'b c', 'n' || n]",
+  updated: "done = NOT done",
+};
 
-/** Something that decodes messages and reads each value; it returns how many characters there were. */
-type Contender = (messages: readonly Uint8Array[]) => number;
+/** How often messages are decoded for one measurement: a garbage collection must not be most of it. */
+const PASSES = 3;
 
-function pgstream(messages: readonly Uint8Array[]): number {
-  const decoder = new PgOutputDecoder();
-  let characters = 0;
-  for (const bytes of messages) {
-    const message = decoder.decode(bytes);
-    if (message.type !== "insert") continue;
-    for (const { name } of message.relation.columns) {
-      characters += (message.row[name] as string | null)?.length ?? 0;
-    }
+/** @param count of values that are to be read @returns messages a second */
+async function measure(decoder: Decoder, { messages }: Captured, count: number): Promise<number> {
+  let ms = 0;
+  for (let pass = 0; pass < PASSES; pass++) {
+    const run = decoder(messages);
+    const began = performance.now();
+    const read = await run();
+    ms += performance.now() - began;
+    if (read !== count) throw new Error(`${read} values were read, not ${count}`);
   }
-  return characters;
+  return messages.length * PASSES / ms * 1000;
 }
 
-async function loadPeer(): Promise<Contender> {
-  const { folder } = await install("pg-logical-replication");
-  const { PgoutputPlugin } = createRequire(import.meta.url)(folder);
-  return (messages) => {
-    const plugin = new PgoutputPlugin({ protoVersion: 1, publicationNames: ["p"] });
-    let characters = 0;
-    for (const bytes of messages) {
-      const message = plugin.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
-      if (message.tag !== "insert") continue;
-      // As text: types that it would parse on top are all declared as text here.
-      for (const { name } of message.relation.columns) {
-        characters += message.new[name]?.length ?? 0;
-      }
-    }
-    return characters;
-  };
+/** All that a decoder reads. A bigint counts as its text, which is what `pg` gives. */
+async function allValues(decoder: Decoder, { messages }: Captured): Promise<unknown[]> {
+  const all: unknown[] = [];
+  await decoder(
+    messages,
+    (value) => all.push(typeof value === "bigint" ? `${value}` : value ?? null),
+  )();
+  return all;
 }
 
-function messagesOf(shape: Shape): Uint8Array[] {
-  const columns = shape.columns.map((name, index) => ({ name, key: index === 0 }));
-  const messages = [encode.relation({ oid: 1, name: shape.name, columns })];
-  for (let row = 0; row < MESSAGES; row++) messages.push(encode.insert(1, shape.values(row)));
-  return messages;
-}
-
-function messagesPerSecond(contender: Contender, messages: readonly Uint8Array[]): number {
-  const began = performance.now();
-  contender(messages);
-  return messages.length / (performance.now() - began) * 1000;
-}
-
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
-}
-
-const { values: { json } } = parseArgs({ options: { json: { type: "boolean", default: false } } });
-const peer = await loadPeer();
-const runtime = process.versions.deno !== undefined
-  ? `Deno ${process.versions.deno}`
-  : process.versions.bun !== undefined
-  ? `Bun ${process.versions.bun}`
-  : `Node ${process.versions.node}`;
-const report: Record<string, string | number> = { runtime, cpu: cpus()[0]?.model ?? "unknown" };
-for (const shape of SHAPES) {
-  const messages = messagesOf(shape);
-  if (pgstream(messages) !== peer(messages)) throw new Error(`${shape.name}: values differ`);
-  const ours: number[] = [];
-  const theirs: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    ours.push(messagesPerSecond(pgstream, messages));
-    theirs.push(messagesPerSecond(peer, messages));
+async function compare(shape: Shape, ours: Decoder, peers: Record<string, Decoder>) {
+  const sent = captured.get(shape.name)!;
+  const values = await allValues(ours, sent);
+  for (const peer of Object.values(peers)) deepStrictEqual(await allValues(peer, sent), values);
+  if (values.length < sent.changes) {
+    throw new Error(`${values.length} values of ${sent.changes} rows`);
   }
-  report[`${shape.name}_messages_per_s`] = Math.round(median(ours));
-  report[`${shape.name}_vs_pg_logical_replication`] = +(median(ours) / median(theirs)).toFixed(2);
+  const count = values.filter((value) => value !== null).length;
+  const decoders = Object.entries({ pgstream: ours, ...peers });
+  const found = await inTurns(
+    rounds,
+    Object.fromEntries(
+      decoders.map(([name, decoder]) => [name, () => measure(decoder, sent, count)]),
+    ),
+  );
+  for (const [name, perSecond] of Object.entries(found)) {
+    report[`${shape.name}_${name}_messages_per_s`] = Math.round(median(perSecond));
+  }
+  return (peer: string) => ratio(found.pgstream!, found[peer]!);
 }
-if (json) console.log(JSON.stringify(report));
-else for (const [key, value] of Object.entries(report)) console.log(key.padEnd(40), value);
+
+const report: Report = machine();
+const captured = await capture([...TEXT_SHAPES, TYPED], Number(sizes.rows));
+const pgLogicalReplication = await loadPgLogicalReplication();
+const peers = { pg_logical_replication: pgLogicalReplication, pgwire: await loadPgwire() };
+const ratios: Record<string, number[]> = { pg_logical_replication: [], pgwire: [] };
+for (const shape of TEXT_SHAPES) {
+  const ratioTo = await compare(shape, pgstream, peers);
+  for (const peer of Object.keys(peers)) {
+    ratios[peer]!.push(ratioTo(peer));
+    report[`${shape.name}_vs_${peer}`] = rounded(ratioTo(peer));
+  }
+}
+for (const [peer, each] of Object.entries(ratios)) {
+  const product = each.reduce((product, ratio) => product * ratio, 1);
+  report[`decode_vs_${peer}`] = rounded(product ** (1 / each.length));
+  report[`decode_vs_${peer}_least`] = rounded(Math.min(...each));
+}
+const typed = await compare(TYPED, pgstreamJs, { pg_logical_replication: pgLogicalReplication });
+report.decode_js_vs_pg_logical_replication = rounded(typed("pg_logical_replication"));
+print(report, json);

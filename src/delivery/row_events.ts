@@ -1,6 +1,6 @@
 /** Events of rows that were read beside the stream, alike to those of the stream. */
 import type { ChangeEvent } from "../change.ts";
-import { newEmptyRow } from "../pgoutput/tables.ts";
+import { newEmptyRow } from "../pgoutput/row_maker.ts";
 import { readCopyRow } from "../values/copy_text.ts";
 import { type EventTable, keyText } from "./event_builder.ts";
 

@@ -8,25 +8,24 @@ import type {
   Relation,
   Row,
   Truncate,
+  TupleValue,
   Update,
 } from "./messages.ts";
 import { readStreamMessage, readStreamXid } from "./read_stream_message.ts";
 import {
   expectColumnCount,
   NEW_TUPLE,
-  NULL,
   oldKindOf,
-  readBinary,
-  readCopy,
   readOldRow,
   readRelation,
   readSchema,
-  TEXT,
-  UNCHANGED,
   unknownTuple,
 } from "./read_tuple.ts";
 import { type Table, Tables } from "./tables.ts";
+import { readCopy, TupleReader } from "./tuple_reader.ts";
 
+/** Values of larger messages are not kept until the next one comes. */
+const LARGE_BYTES = 16 * 1024;
 const NOTHING_UNCHANGED: readonly string[] = Object.freeze([]);
 
 /**
@@ -48,6 +47,7 @@ const NOTHING_UNCHANGED: readonly string[] = Object.freeze([]);
 export class PgOutputDecoder {
   readonly #tables = new Tables();
   readonly #reader = new ByteReader();
+  readonly #tuple = new TupleReader();
   /** True where the message before was a Begin. */
   #begun = false;
   /** Of the row that was read last. */
@@ -89,6 +89,7 @@ export class PgOutputDecoder {
       });
     } finally {
       reader.release();
+      if (end - start > LARGE_BYTES) this.#tuple.release();
     }
   }
 
@@ -187,7 +188,7 @@ export class PgOutputDecoder {
     let tupleKind = reader.readUint8();
     if (tupleKind !== NEW_TUPLE) {
       oldKind = oldKindOf(tupleKind);
-      oldRow = readOldRow(reader, table, oldKind);
+      oldRow = readOldRow(reader, this.#tuple, table, oldKind);
       tupleKind = reader.readUint8();
       if (tupleKind !== NEW_TUPLE) throw unknownTuple(tupleKind);
     }
@@ -206,7 +207,7 @@ export class PgOutputDecoder {
   #readDelete(reader: ByteReader, xid: number | null): Delete {
     const table = this.#tables.get(reader.readUint32());
     const oldKind = oldKindOf(reader.readUint8());
-    const oldRow = readOldRow(reader, table, oldKind);
+    const oldRow = readOldRow(reader, this.#tuple, table, oldKind);
     return { type: "delete", xid, relation: table.relation, oldRow, oldKind };
   }
 
@@ -229,25 +230,23 @@ export class PgOutputDecoder {
   }
 
   /** Leaves in `#unchanged` the columns that neither the tuple nor `oldRow` has a value of. */
-  #readNewRow(reader: ByteReader, { relation, EmptyRow }: Table, oldRow: Row | null): Row {
+  #readNewRow(reader: ByteReader, { relation, rows }: Table, oldRow: Row | null): Row {
+    const { columns } = relation;
     expectColumnCount(reader, relation);
-    const row = new EmptyRow();
-    let unchanged: string[] | null = null;
-    for (const { name } of relation.columns) {
-      const valueKind = reader.readUint8();
-      if (valueKind === TEXT) {
-        row[name] = reader.readText(reader.readInt32());
-      } else if (valueKind === NULL) {
-        row[name] = null;
-      } else if (valueKind === UNCHANGED) {
-        const oldValue = oldRow?.[name];
-        if (oldValue !== undefined) row[name] = oldValue;
-        else (unchanged ??= []).push(name);
-      } else {
-        row[name] = readBinary(reader, valueKind);
-      }
+    const tuple = this.#tuple;
+    tuple.read(reader, columns.length);
+    this.#unchanged = NOTHING_UNCHANGED;
+    if (tuple.unchanged === 0) return rows.whole(tuple.values as TupleValue[]);
+    const row = new rows.Empty();
+    const unchanged: string[] = [];
+    for (let column = 0; column < columns.length; column++) {
+      const { name } = columns[column]!;
+      const value = tuple.values[column];
+      const known = value === undefined ? oldRow?.[name] : value;
+      if (known !== undefined) row[name] = known;
+      else unchanged.push(name);
     }
-    this.#unchanged = unchanged ?? NOTHING_UNCHANGED;
+    if (unchanged.length > 0) this.#unchanged = unchanged;
     return row;
   }
 }

@@ -1,7 +1,7 @@
 /** Reads what protocols 2 to 4 add to pgoutput. */
 import type { ByteReader } from "../bytes.ts";
-import { byteText } from "./read_tuple.ts";
 import type { Prepare, StreamMessage } from "./stream_messages.ts";
+import { byteText } from "./tuple_reader.ts";
 
 /**
  * The transaction id that comes behind Byte1 inside a stream; null for messages without.

@@ -1,18 +1,20 @@
-/** Reads the parts of messages: tuples, values, relations. */
+/** Reads the parts of messages: old rows, relations. */
 import type { ByteReader } from "../bytes.ts";
-import type { OldKind, Relation, RelationColumn, ReplicaIdentity, Row } from "./messages.ts";
+import type {
+  OldKind,
+  Relation,
+  RelationColumn,
+  ReplicaIdentity,
+  Row,
+  TupleValue,
+} from "./messages.ts";
 import type { Table } from "./tables.ts";
+import { byteText, type TupleReader } from "./tuple_reader.ts";
 
 /** Byte1 before a tuple. */
 export const NEW_TUPLE = 0x4e; // N
 export const KEY_TUPLE = 0x4b; // K
 export const OLD_TUPLE = 0x4f; // O
-
-/** Byte1 before a value. */
-export const TEXT = 0x74; // t
-export const BINARY = 0x62; // b
-export const NULL = 0x6e; // n
-export const UNCHANGED = 0x75; // u
 
 /**
  * An old row. In a key tuple `n` stands for "not of the key", so that such columns are absent; a
@@ -20,35 +22,25 @@ export const UNCHANGED = 0x75; // u
  */
 export function readOldRow(
   reader: ByteReader,
-  { relation, EmptyRow }: Table,
+  tuple: TupleReader,
+  { relation, rows }: Table,
   oldKind: OldKind,
 ): Row {
+  const { columns } = relation;
   expectColumnCount(reader, relation);
-  const row = new EmptyRow();
-  for (const { name, key } of relation.columns) {
-    const valueKind = reader.readUint8();
-    if (valueKind === TEXT) {
-      row[name] = reader.readText(reader.readInt32());
-    } else if (valueKind !== NULL && valueKind !== UNCHANGED) {
-      row[name] = readBinary(reader, valueKind);
-    } else if (oldKind === "full") {
-      if (valueKind === NULL) row[name] = null;
-    } else if (key) {
+  tuple.read(reader, columns.length);
+  const { values } = tuple;
+  if (oldKind === "full" && tuple.unchanged === 0) return rows.whole(values as TupleValue[]);
+  const row = new rows.Empty();
+  for (let column = 0; column < columns.length; column++) {
+    const { name, key } = columns[column]!;
+    const value = values[column];
+    if (value != null || (value === null && oldKind === "full")) row[name] = value;
+    else if (oldKind === "key" && key) {
       throw new RangeError(`column ${JSON.stringify(name)} of the key has no value`);
     }
   }
   return row;
-}
-
-export function readBinary(reader: ByteReader, valueKind: number): Uint8Array {
-  if (valueKind !== BINARY) throw new RangeError(`unknown kind of value ${byteText(valueKind)}`);
-  return readCopy(reader);
-}
-
-/** Int32 and as many bytes, copied: a message may be kept for longer than the chunk it came in. */
-export function readCopy(reader: ByteReader): Uint8Array {
-  // Not `slice()`: where the chunk is a Node `Buffer`, that shares its memory.
-  return new Uint8Array(reader.readBytes(reader.readInt32()));
 }
 
 export function readRelation(reader: ByteReader, xid: number | null): Relation {
@@ -106,8 +98,4 @@ export function expectColumnCount(reader: ByteReader, relation: Relation): void 
 
 export function unknownTuple(tupleKind: number): RangeError {
   return new RangeError(`unexpected kind of tuple ${byteText(tupleKind)}`);
-}
-
-export function byteText(byte: number): string {
-  return `0x${byte.toString(16).padStart(2, "0")}`;
 }

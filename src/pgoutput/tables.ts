@@ -1,5 +1,6 @@
 /** The tables that a connection has told of, and which of them a row is read by. */
-import type { Relation, Row } from "./messages.ts";
+import type { Relation } from "./messages.ts";
+import { RowMaker } from "./row_maker.ts";
 
 /**
  * Of the Relation messages of all tables that are known, those of all streams included: some 300,000
@@ -17,20 +18,7 @@ export interface Table {
   bytes: number;
   /** When it came, among all of them. */
   told: number;
-  EmptyRow: new () => Row;
-}
-
-const NOTHING_INHERITED = Object.freeze(Object.create(null));
-
-/**
- * Makes what makes rows that inherit nothing. A constructor for each table keeps the shapes of its
- * rows stable and lets the engine learn their size; `Object.create(null)` would be a hash table,
- * three times slower on V8.
- */
-export function newEmptyRow(): new () => Row {
-  const EmptyRow = function () {} as unknown as new () => Row;
-  EmptyRow.prototype = NOTHING_INHERITED;
-  return EmptyRow;
+  rows: RowMaker;
 }
 
 /**
@@ -63,7 +51,8 @@ export class Tables {
   learn(relation: Relation, bytes: number): void {
     this.#take(bytes - (this.#known.get(relation.oid)?.bytes ?? 0));
     const told = this.#told++;
-    this.#known.set(relation.oid, { relation, bytes, told, EmptyRow: newEmptyRow() });
+    const rows = new RowMaker(relation.columns);
+    this.#known.set(relation.oid, { relation, bytes, told, rows });
   }
 
   /** @throws {RangeError} where a part is missing before it. */

@@ -3,7 +3,7 @@ import type { ChangeEvent, LogicalMessage } from "../change.ts";
 import { type ChangeMessage, EventBuilder, loneMessage } from "../delivery/event_builder.ts";
 import type { RowValues } from "../delivery/row_values.ts";
 import type { Lsn } from "../lsn.ts";
-import { newEmptyRow } from "../pgoutput/tables.ts";
+import { newEmptyRow } from "../pgoutput/row_maker.ts";
 import type { Begin, Commit, Message, Relation, Row } from "../pgoutput/mod.ts";
 import { POSTGRES_EPOCH_MS } from "../replication/messages.ts";
 import type { TableName } from "../table_name.ts";

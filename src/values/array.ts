@@ -6,6 +6,8 @@
 /** Postgres has no more, so that a hostile text cannot use up the stack. */
 const MAX_DIMENSIONS = 6;
 
+const BOUNDS = /^(?:\[[+-]?\d+:[+-]?\d+\])+=/;
+
 /** An array of elements, of NULLs, or of arrays. */
 export type NestedArray<T> = (T | null | NestedArray<T>)[];
 
@@ -21,7 +23,7 @@ export function parseArray<T>(
   parse: (text: string) => T,
   delimiter = ",",
 ): NestedArray<T> {
-  const bounds = /^(?:\[[+-]?\d+:[+-]?\d+\])+=/.exec(text);
+  const bounds = text.startsWith("[") ? BOUNDS.exec(text) : null;
   const reader = new ArrayReader(text, bounds?.[0].length ?? 0, parse, delimiter);
   return reader.read();
 }
@@ -30,8 +32,6 @@ class ArrayReader<T> {
   readonly #text: string;
   readonly #parse: (text: string) => T;
   readonly #delimiter: string;
-  /** An element without quotes. */
-  readonly #bare: RegExp;
   #at: number;
 
   constructor(text: string, at: number, parse: (text: string) => T, delimiter: string) {
@@ -39,7 +39,6 @@ class ArrayReader<T> {
     this.#at = at;
     this.#parse = parse;
     this.#delimiter = delimiter;
-    this.#bare = BARE.get(delimiter) ?? bareElement(delimiter);
   }
 
   read(): NestedArray<T> {
@@ -78,11 +77,20 @@ class ArrayReader<T> {
   }
 
   #bareText(): string {
-    this.#bare.lastIndex = this.#at;
-    if (!this.#bare.test(this.#text)) throw malformed();
-    const element = this.#text.slice(this.#at, this.#bare.lastIndex);
-    this.#at = this.#bare.lastIndex;
-    return element;
+    const text = this.#text;
+    const from = this.#at;
+    const delimiter = this.#delimiter.charCodeAt(0);
+    let at = from;
+    for (; at < text.length; at++) {
+      const code = text.charCodeAt(at);
+      // { } " and \
+      if (
+        code === delimiter || code === 0x7b || code === 0x7d || code === 0x22 || code === 0x5c
+      ) break;
+    }
+    if (at === from) throw malformed();
+    this.#at = at;
+    return text.slice(from, at);
   }
 
   /** A backslash stands before a quote and before another; nothing else is escaped. */
@@ -102,15 +110,6 @@ class ArrayReader<T> {
       } else if (Number.isNaN(code)) throw malformed();
     }
   }
-}
-
-/** Kept, since nearly all arrays have the one delimiter. */
-const BARE = new Map<string, RegExp>();
-
-function bareElement(delimiter: string): RegExp {
-  const bare = new RegExp(`[^{}"\\\\\\u{${delimiter.codePointAt(0)!.toString(16)}}]+`, "uy");
-  BARE.set(delimiter, bare);
-  return bare;
 }
 
 function malformed(): RangeError {

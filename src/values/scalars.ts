@@ -6,6 +6,13 @@
  */
 import { shortestFloat32 } from "./vector.ts";
 
+const ZERO = 0x30;
+const NINE = 0x39;
+const PLUS = 0x2b;
+const MINUS = 0x2d;
+const POINT = 0x2e;
+const LETTER_E = 0x65;
+
 /** @param text `t` or `f` */
 export function parseBool(text: string): boolean {
   if (text === "t") return true;
@@ -13,26 +20,64 @@ export function parseBool(text: string): boolean {
   throw new RangeError("neither t nor f");
 }
 
+/** As many digits are a number that a double holds, whatever they are. */
+const SAFE_DIGITS = 15;
+
 /** Reads int2 and int4. */
 export function parseInteger(text: string): number {
-  const value = Number(text);
-  if (!/^-?\d+$/.test(text) || !Number.isSafeInteger(value)) throw new RangeError("no integer");
+  const value = text.length <= SAFE_DIGITS ? shortInteger(text) : longInteger(text);
+  if (!Number.isSafeInteger(value)) throw new RangeError("no integer");
   return value;
 }
 
 /** Reads int8: a bigint, whatever its size. */
 export function parseInt8(text: string): bigint {
+  // Digits become a number, and that a bigint, in half the time that a text takes to become one.
+  if (text.length <= SAFE_DIGITS) return BigInt(parseInteger(text));
   if (!/^-?\d{1,19}$/.test(text)) throw new RangeError("no integer");
   return BigInt(text);
+}
+
+/** NaN for what is none. */
+function shortInteger(text: string): number {
+  const negative = text.charCodeAt(0) === MINUS;
+  const from = negative ? 1 : 0;
+  if (text.length === from) return NaN;
+  let value = 0;
+  for (let at = from; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (!isDigit(code)) return NaN;
+    value = value * 10 + (code - ZERO);
+  }
+  return negative ? -value : value;
+}
+
+function longInteger(text: string): number {
+  return /^-?\d+$/.test(text) ? Number(text) : NaN;
 }
 
 /** Reads float8, `NaN`, `Infinity`, `-Infinity` and `-0` among them. */
 export function parseFloat8(text: string): number {
   const value = Number(text);
-  if (Number.isNaN(value) ? text !== "NaN" : !/^-?(?:\d[\d.e+-]*|Infinity)$/.test(text)) {
-    throw new RangeError("no number");
-  }
+  if (Number.isNaN(value) ? text !== "NaN" : !isNumber(text)) throw new RangeError("no number");
   return value;
+}
+
+/** Whether what JavaScript takes for a number is one that Postgres prints: no spaces, nothing hexadecimal. */
+function isNumber(text: string): boolean {
+  const from = text.charCodeAt(0) === MINUS ? 1 : 0;
+  if (!isDigit(text.charCodeAt(from))) return text === "Infinity" || text === "-Infinity";
+  for (let at = from + 1; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (!isDigit(code) && code !== POINT && code !== MINUS && code !== PLUS && code !== LETTER_E) {
+      return false;
+    }
+  }
+  return true;
+}
+
+function isDigit(code: number): boolean {
+  return code >= ZERO && code <= NINE;
 }
 
 /** Reads float4: the number with the fewest digits, which servers before 12 do not print. */

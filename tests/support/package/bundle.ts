@@ -52,14 +52,14 @@ export const BUNDLES: readonly Bundle[] = [
     name: "pgstream",
     inputs: ["mod.ts"],
     workers: false,
-    mostBytes: 45 * KB,
+    mostBytes: 45.6 * KB,
     targetBytes: 40 * KB,
   },
   {
     name: "pgstream.workers",
     inputs: ["mod.ts", "src/workers.ts"],
     workers: true,
-    mostBytes: 98.2 * KB,
+    mostBytes: 99.5 * KB,
     targetBytes: 40 * KB,
   },
   {

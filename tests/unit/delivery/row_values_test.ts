@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { describe, test } from "node:test";
 import { DeliveryError } from "../../../src/delivery/errors.ts";
 import { type LookUpTypes, ValueTypes } from "../../../src/delivery/row_values.ts";
-import { newEmptyRow } from "../../../src/pgoutput/tables.ts";
+import { newEmptyRow } from "../../../src/pgoutput/row_maker.ts";
 import type { Row } from "../../../src/pgoutput/mod.ts";
 import type { ParseText } from "../../../src/values/types.ts";
 

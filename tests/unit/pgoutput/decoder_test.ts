@@ -14,6 +14,7 @@ import {
 } from "../../../src/pgoutput/mod.ts";
 import * as encode from "../../support/pgoutput_encoder.ts";
 import { UNCHANGED } from "../../support/pgoutput_encoder.ts";
+import { seededRandom } from "../../support/random.ts";
 
 const DOCS: encode.TableSpec = {
   oid: 16_385,
@@ -235,6 +236,61 @@ describe("rows", () => {
     const columns = texts.map((_, i) => ({ name: `c${i}` }));
     const { row }: Insert = decodeOne({ ...DOCS, columns }, encode.insert(DOCS.oid, texts));
     assertEquals(Object.values(row), texts);
+  });
+
+  test("values of any kind and script beside each other, in any order, are each its own", () => {
+    const random = seededRandom(8);
+    const pick = <T>(of: readonly T[]): T => of[Math.floor(random() * of.length)]!;
+    const text = () =>
+      pick(["a", "ü", "世", "🐘", "\ufffd", "\ufeff"]).repeat(pick([0, 1, 7, 30, 90]));
+    const value = () =>
+      pick<encode.Value>([null, UNCHANGED, Uint8Array.of(0x74, 0xc3, 0xff), "", "plain", text()]);
+    const columns = Array.from({ length: 12 }, (_, column) => ({ name: `c${column}` }));
+    const [decoder] = decoderOf({ ...DOCS, columns });
+    for (let round = 0; round < 2_000; round++) {
+      const values = columns.map(value);
+      const { row, unchanged } = decoder.decode(encode.insert(DOCS.oid, values)) as Insert;
+      assertEquals(
+        columns.map(({ name }) => row[name] ?? null),
+        values.map((value) => value === UNCHANGED ? null : value),
+      );
+      assertEquals(
+        unchanged,
+        columns.map(({ name }) => name).filter((_, column) => values[column] === UNCHANGED),
+      );
+    }
+  });
+
+  test("a character that is cut at the end of a value is not made up of what comes next", () => {
+    const [decoder] = decoderOf(DOCS);
+    for (const half of ["1", "an é"]) {
+      const bytes = encode.insert(DOCS.oid, [half, "é", "é"]);
+      const at = bytes.lastIndexOf(0xc3);
+      bytes[at + 1] = 0x41;
+      assertThrows(() => decoder.decode(bytes), DecodeError, "cannot be read as UTF-8");
+    }
+  });
+
+  test("names that look like code stay names, however many rows there are", () => {
+    const names = [
+      '"]; throw new Error("run"); //',
+      "\\",
+      "\u2028",
+      "`${x}`",
+      "__proto__",
+      "2",
+      "this",
+    ];
+    const columns = names.map((name) => ({ name }));
+    const [decoder] = decoderOf({ ...DOCS, columns });
+    for (let round = 0; round < 300; round++) {
+      const values = names.map((_, column) => `${round} ${column}`);
+      const { row } = decoder.decode(encode.insert(DOCS.oid, values)) as Insert;
+      assertEquals(names.map((name) => row[name]), values);
+      assertEquals(Reflect.ownKeys(row).sort(), names.toSorted());
+      assertEquals(Reflect.ownKeys(Object.getPrototypeOf(row)), []);
+      assertStrictEquals(Object.getPrototypeOf(Object.getPrototypeOf(row)), null);
+    }
   });
 
   test("a value of 100 MB comes through whole", () => {
