@@ -2,7 +2,8 @@
  * How the cost of an event grows: with the events of a stream, with its tables, with the columns of a table. CPU of
  * `PgStream` an event, each time in a process of its own, which counts the events of a copied slot by an async
  * handler and confirms them. What a stream costs once counts too: looking at its tables, and compiling
- * what is hot.
+ * what is hot. Beside it, the same of a raw socket that counts changes and throws them away, `raw_…`: a server that takes longer
+ * for each change sends smaller packets, and those cost whoever reads them.
  *
  * - `cpu_per_event_1m_vs_100k`: so many inserts, in transactions of 100. With `--full` 10 million beside 1 million:
  *   `cpu_per_event_10m_vs_1m`, which takes ten times as long.
@@ -16,6 +17,7 @@
 import { parseArgs } from "node:util";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
 import { measureChild } from "./support/measured_child.ts";
+import { dropSlot } from "./support/drop_slot.ts";
 import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
 
 const { values } = parseArgs({
@@ -51,6 +53,8 @@ const QUESTIONS: Record<string, readonly [much: Shape, little: Shape]> = {
 
 const server = await startPostgres({
   lifetimeMs: values.full ? 3_600_000 : 1_200_000,
+  // The raw socket sends no password.
+  hba: "host all all 127.0.0.1/32 trust",
   settings: {
     max_wal_size: "16GB",
     checkpoint_timeout: "1h",
@@ -64,14 +68,19 @@ try {
     await write("much", much);
     await write("little", little);
     const found = await inTurns(rounds, {
-      much: () => microseconds("much", much),
-      little: () => microseconds("little", little),
+      much: () => microseconds("pgstream", "much", much),
+      little: () => microseconds("pgstream", "little", little),
+      rawMuch: () => microseconds("raw", "much", much),
+      rawLittle: () => microseconds("raw", "little", little),
     });
     report[`cpu_per_event_${question}`] = rounded(ratio(found.much, found.little));
+    report[`raw_cpu_per_event_${question}`] = rounded(ratio(found.rawMuch, found.rawLittle));
     const [large, small] = question.split("_vs_") as [string, string];
     const unit = large.split("_").slice(1).map((word) => `_${word}`).join("");
     report[`cpu_per_event_${large}_us`] = rounded(median(found.much));
     report[`cpu_per_event_${small}${unit}_us`] = rounded(median(found.little));
+    report[`raw_cpu_per_event_${large}_us`] = rounded(median(found.rawMuch));
+    report[`raw_cpu_per_event_${small}${unit}_us`] = rounded(median(found.rawLittle));
     for (const name of ["much", "little"]) await remove(name);
   }
   print(report, values.json);
@@ -107,13 +116,17 @@ function tableNames(schema: string, tables: number): string[] {
 }
 
 /** CPU of a process that takes all of the events, for each of them. */
-async function microseconds(name: string, { events, tables }: Shape): Promise<number> {
+async function microseconds(
+  client: "pgstream" | "raw",
+  name: string,
+  { events, tables }: Shape,
+): Promise<number> {
   const slot = `${name}_copy`;
   await server.query(`SELECT pg_copy_logical_replication_slot('${name}', '${slot}')`);
   const all = tableNames(name, tables).join();
-  const args = ["pgstream", server.dsn, slot, name, all];
+  const args = [client, server.dsn, slot, name, all];
   const { cpuSeconds } = await measureChild("replay.ts", events, ...args);
-  await server.query(`SELECT pg_drop_replication_slot('${slot}')`);
+  await dropSlot(server, slot);
   return cpuSeconds / events * 1e6;
 }
 

@@ -21,6 +21,7 @@
 import { parseArgs } from "node:util";
 import { parseLsn } from "../mod.ts";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
+import { dropSlot } from "./support/drop_slot.ts";
 import { measureChild, type Measured } from "./support/measured_child.ts";
 import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
 
@@ -116,20 +117,8 @@ async function replay(client: Client, endLsn: string): Promise<Measured> {
       throw new Error(`Confirmed was ${confirmed}, not ${endLsn}`);
     }
   }
-  await dropSlot(slot);
+  await dropSlot(server, slot);
   return measured;
-}
-
-/** Once the walsender has noticed that its client is gone. */
-async function dropSlot(slot: string): Promise<void> {
-  for (;;) {
-    const [used] = await server.query(
-      `SELECT FROM pg_replication_slots WHERE slot_name = '${slot}' AND active`,
-    );
-    if (used === undefined) break;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  await server.query(`SELECT pg_drop_replication_slot('${slot}')`);
 }
 
 /** As it stands in a report's keys. */
