@@ -42,8 +42,8 @@ const TRANSACTION = 100;
 const TABLES = 1000;
 const some: Shape = { events: few, tables: 1, columns: 7 };
 // Where the first event of each table would be most of its events, it would be that which is measured.
-const perTable: Shape = { events: Math.max(few, 300 * TABLES), tables: 1, columns: 7 };
-const narrow: Shape = { events: Math.min(few, 100_000), tables: 1, columns: 20 };
+const perTable: Shape = { events: Math.max(few, 200 * TABLES), tables: 1, columns: 7 };
+const narrow: Shape = { events: Math.min(few, 50_000), tables: 1, columns: 20 };
 /** By the key of the report: much beside little. */
 const QUESTIONS: Record<string, readonly [much: Shape, little: Shape]> = {
   [`${short(few * 10)}_vs_${short(few)}`]: [{ ...some, events: few * 10 }, some],
