@@ -1,6 +1,5 @@
 /** What `sync` asks of a table of vectors that has room for rows. */
 
-import { nextTurn } from "../backoff.ts";
 import type { PgVectorConnection } from "./pgvector_connection.ts";
 import {
   formatIds,

@@ -1,0 +1,149 @@
+/**
+ * How the cost of an event grows: with the events of a stream, with its tables, with the columns of a table. CPU of
+ * `PgStream` an event, each time in a process of its own, which counts the events of a copied slot by an async
+ * handler and confirms them. What a stream costs once counts too: looking at its tables, and compiling
+ * what is hot. Beside it, the same of a raw socket that counts changes and throws them away, `raw_…`: a server that takes longer
+ * for each change sends smaller packets, and those cost whoever reads them.
+ *
+ * - `cpu_per_event_1m_vs_100k`: so many inserts, in transactions of 100. With `--full` 10 million beside 1 million:
+ *   `cpu_per_event_10m_vs_1m`, which takes ten times as long.
+ * - `cpu_per_event_1000_tables_vs_1`: as many inserts, each of the next table.
+ * - `cpu_per_event_200_columns_vs_20`: rows of so many short texts.
+ *
+ * ```sh
+ * deno task bench growth [--json] [--full] [--rows 100000] [--rounds 3]
+ * ```
+ */
+import { parseArgs } from "node:util";
+import { startPostgres } from "../tests/support/servers/postgres.ts";
+import { measureChild } from "./support/measured_child.ts";
+import { dropSlot } from "./support/drop_slot.ts";
+import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
+
+const { values } = parseArgs({
+  options: {
+    json: { type: "boolean", default: false },
+    full: { type: "boolean", default: false },
+    rows: { type: "string" },
+    rounds: { type: "string", default: "3" },
+  },
+});
+const rounds = Number(values.rounds);
+const few = Number(values.rows ?? (values.full ? 1_000_000 : 100_000));
+
+/** A stream to be measured. */
+interface Shape {
+  events: number;
+  tables: number;
+  columns: number;
+}
+
+const TRANSACTION = 100;
+const TABLES = 1000;
+const some: Shape = { events: few, tables: 1, columns: 7 };
+// Where the first event of each table would be most of its events, it would be that which is measured.
+const perTable: Shape = { events: Math.max(few, 200 * TABLES), tables: 1, columns: 7 };
+const narrow: Shape = { events: Math.min(few, 50_000), tables: 1, columns: 20 };
+/** By the key of the report: much beside little. */
+const QUESTIONS: Record<string, readonly [much: Shape, little: Shape]> = {
+  [`${short(few * 10)}_vs_${short(few)}`]: [{ ...some, events: few * 10 }, some],
+  [`${TABLES}_tables_vs_1`]: [{ ...perTable, tables: TABLES }, perTable],
+  "200_columns_vs_20": [{ ...narrow, columns: 200 }, narrow],
+};
+
+const server = await startPostgres({
+  lifetimeMs: values.full ? 3_600_000 : 1_200_000,
+  // The raw socket sends no password.
+  hba: "host all all 127.0.0.1/32 trust",
+  settings: {
+    max_wal_size: "16GB",
+    checkpoint_timeout: "1h",
+    autovacuum: "off",
+    max_locks_per_transaction: "256",
+  },
+});
+try {
+  const report: Report = { ...machine(), rounds };
+  for (const [question, [much, little]] of Object.entries(QUESTIONS)) {
+    await write("much", much);
+    await write("little", little);
+    const found = await inTurns(rounds, {
+      much: () => microseconds("pgstream", "much", much),
+      little: () => microseconds("pgstream", "little", little),
+      rawMuch: () => microseconds("raw", "much", much),
+      rawLittle: () => microseconds("raw", "little", little),
+    });
+    report[`cpu_per_event_${question}`] = rounded(ratio(found.much, found.little));
+    report[`raw_cpu_per_event_${question}`] = rounded(ratio(found.rawMuch, found.rawLittle));
+    const [large, small] = question.split("_vs_") as [string, string];
+    const unit = large.split("_").slice(1).map((word) => `_${word}`).join("");
+    report[`cpu_per_event_${large}_us`] = rounded(median(found.much));
+    report[`cpu_per_event_${small}${unit}_us`] = rounded(median(found.little));
+    report[`raw_cpu_per_event_${large}_us`] = rounded(median(found.rawMuch));
+    report[`raw_cpu_per_event_${small}${unit}_us`] = rounded(median(found.rawLittle));
+    for (const name of ["much", "little"]) await remove(name);
+  }
+  print(report, values.json);
+} finally {
+  await server.stop("immediate");
+}
+
+/** Makes the tables of a shape, a publication and a slot of that name, and then the rows. */
+async function write(name: string, { events, tables, columns }: Shape): Promise<void> {
+  const extra = Array.from({ length: columns - 1 }, (_, column) => `c${column} text`).join();
+  await server.query(`CREATE SCHEMA ${name}`);
+  for (let table = 0; table < tables; table++) {
+    await server.query(`CREATE TABLE ${name}.t${table} (id int PRIMARY KEY, ${extra})`);
+  }
+  const all = tableNames(name, tables).join();
+  await server.query(`CREATE PUBLICATION ${name} FOR TABLE ${all}`);
+  await server.query(`SELECT pg_create_logical_replication_slot('${name}', 'pgoutput')`);
+  await server.query("SET synchronous_commit = off");
+  const texts = Array.from({ length: columns - 1 }, (_, column) => `'value ${column} of ' || n`);
+  const insert = (table: string, from: string) =>
+    `INSERT INTO ${table} SELECT n, ${texts.join()} FROM ${from}`;
+  const some = tables === 1
+    ? insert(`${name}.t0`, `generate_series(head, head + ${TRANSACTION - 1}) n`)
+    : `FOR n IN head .. head + ${TRANSACTION - 1} LOOP
+        EXECUTE format($f$${insert(`${name}.t%s`, "(SELECT $1 AS n) s")}$f$, n % ${tables}) USING n;
+      END LOOP`;
+  await server.query(`DO $$ BEGIN FOR head IN 1 .. ${events} BY ${TRANSACTION} LOOP
+    ${some}; COMMIT; END LOOP; END $$`);
+}
+
+function tableNames(schema: string, tables: number): string[] {
+  return Array.from({ length: tables }, (_, table) => `${schema}.t${table}`);
+}
+
+/** CPU of a process that takes all of the events, for each of them. */
+async function microseconds(
+  client: "pgstream" | "raw",
+  name: string,
+  { events, tables }: Shape,
+): Promise<number> {
+  const slot = `${name}_copy`;
+  await server.query(`SELECT pg_copy_logical_replication_slot('${name}', '${slot}')`);
+  const all = tableNames(name, tables).join();
+  const args = [client, server.dsn, slot, name, all];
+  const { cpuSeconds } = await measureChild("replay.ts", events, ...args);
+  await dropSlot(server, slot);
+  return cpuSeconds / events * 1e6;
+}
+
+async function remove(name: string): Promise<void> {
+  await server.query(`SELECT pg_drop_replication_slot('${name}')`);
+  await server.query(`DROP PUBLICATION ${name}`);
+  // A table at a time: each takes a few locks.
+  const tables = await server.query<{ table: string }>(
+    `SELECT format('%I.%I', schemaname, tablename) AS table FROM pg_tables
+      WHERE schemaname = '${name}'`,
+  );
+  for (const { table } of tables) await server.query(`DROP TABLE ${table}`);
+  await server.query(`DROP SCHEMA ${name}`);
+}
+
+/** A number of events as it stands in a key: 100k, 10m. */
+function short(events: number): string {
+  if (events % 1_000_000 === 0) return `${events / 1_000_000}m`;
+  return events % 1000 === 0 ? `${events / 1000}k` : `${events}`;
+}
