@@ -93,25 +93,31 @@ describe('with whenSlotInUse: "error", a slot that another process holds', () =>
 
   test("and has it by the time that a lost connection is remade, keeps it (10)", async () => {
     const table = await TestTable.create(db, "taken", {
-      reconnect: { minDelayMs: 1500, maxDelayMs: 1500 },
+      // Of which it waits half at least: a process takes some seconds to start where others run beside it.
+      reconnect: { minDelayMs: 8000, maxDelayMs: 8000 },
     });
+    const stop = new AbortController();
     const stream = table.stream().onChange(() => {});
-    const { ended } = await started(stream);
+    const { ended } = await started(stream, { signal: stop.signal });
     const before = await until("the first one", () => table.walsenderPid());
     await table.terminate();
     const child = consumer(table, { options: { whenSlotInUse: "wait" } });
-    const pid = await until("the other one", async () => {
-      const now = await table.walsenderPid();
-      return now === before ? null : now;
-    });
-    const error = await within("start() to reject", ended, 30_000);
-    assertInstanceOf(error, SlotError);
-    // Whichever is seen first: that the other one has it, or that it has moved it on.
-    if (error.kind !== "slot-moved") {
-      assertEquals([error.kind, error.activePid], ["slot-in-use", pid]);
+    try {
+      const pid = await until("the other one", async () => {
+        const now = await table.walsenderPid();
+        return now === before ? null : now;
+      });
+      const error = await within("start() to reject", ended, 30_000);
+      assertInstanceOf(error, SlotError);
+      // Whichever is seen first: that the other one has it, or that it has moved it on.
+      if (error.kind !== "slot-moved") {
+        assertEquals([error.kind, error.activePid], ["slot-in-use", pid]);
+      }
+      assertEquals(await table.walsenderPid(), pid);
+    } finally {
+      stop.abort();
+      await child.kill();
     }
-    assertEquals(await table.walsenderPid(), pid);
-    await child.kill();
     await table.free();
     await table.remove();
   });
