@@ -18,6 +18,8 @@ const MAX_STATEMENT_CHARS = 4 * 1024 * 1024;
 
 /** Points are written in parts, for one to be put into words while the server has the one before it in hand. */
 export const MAX_PART_CHARS = 512 * 1024;
+/** One that the server has in hand, and one that is on its way. */
+const PARTS_IN_FLIGHT = 2;
 
 /**
  * What writes vectors as the table's column reads them.
@@ -81,17 +83,22 @@ export function* inParts(
   if (part.length > 0) yield `[${part.join(",")}]`;
 }
 
-/** Runs a statement for each part, and gives what it answers; the next part is made meanwhile. */
+/** Runs a statement for each part, and gives what it answers; parts behind it are made and sent meanwhile. */
 export async function* runParts(
   run: Run,
   statement: string,
   parts: Iterator<string>,
 ): AsyncGenerator<readonly unknown[]> {
+  const sent: Promise<readonly unknown[]>[] = [];
   for (let part = parts.next(); !part.done;) {
     const answer = run(statement, [part.value]);
+    // Where one before it fails, so does this one, and nobody is left to wait for it.
+    answer.catch(() => {});
+    sent.push(answer);
     // Once it is on its way, the server and we work side by side.
     await Promise.race([answer, nextTurn()]);
     part = parts.next();
-    yield await answer;
+    if (sent.length === PARTS_IN_FLIGHT) yield await sent.shift()!;
   }
+  for (const answer of sent) yield await answer;
 }
