@@ -8,13 +8,13 @@
  * deno task bench backfill [--json] [--rows 1000000]
  * ```
  */
-import { cpus } from "node:os";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import postgres from "postgres";
 import { PgStream } from "../mod.ts";
 import { Connector } from "../src/wire/connector.ts";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
+import { inTurns, machine, median, print, ratio, rounded } from "./support/report.ts";
 
 const ROUNDS = 3;
 const MB = 1024 * 1024;
@@ -79,15 +79,6 @@ function watch(sql: postgres.Sql): () => Promise<{ rss: number; oldestMs: number
   };
 }
 
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1]!;
-}
-
-const runtime = process.versions.deno !== undefined
-  ? `Deno ${process.versions.deno}`
-  : process.versions.bun !== undefined
-  ? `Bun ${process.versions.bun}`
-  : `Node ${process.versions.node}`;
 const server = await startPostgres({ lifetimeMs: 600_000 });
 const sql = postgres(server.dsn, { max: 1, onnotice: () => {} });
 try {
@@ -98,30 +89,29 @@ try {
   );
   await server.query("VACUUM ANALYZE documents");
   const idle = process.memoryUsage().rss;
-  const raw: number[] = [];
-  const ours: number[] = [];
   const most = { rss: 0, oldestMs: 0 };
-  for (let round = 0; round < ROUNDS; round++) {
-    const end = watch(sql);
-    ours.push(await backfill(server.dsn));
-    const { rss, oldestMs } = await end();
-    // Before the first copy: what that takes is not the backfill's.
-    if (round === 0) most.rss = rss;
-    most.oldestMs = Math.max(most.oldestMs, oldestMs);
-    raw.push(await rawCopy(server.dsn));
-  }
-  const report = {
-    runtime,
-    cpu: cpus()[0]?.model ?? "unknown",
+  let round = 0;
+  const { ours, raw } = await inTurns(ROUNDS, {
+    ours: async () => {
+      const end = watch(sql);
+      const speed = await backfill(server.dsn);
+      const { rss, oldestMs } = await end();
+      // Before the first copy: what that takes is not the backfill's.
+      if (round++ === 0) most.rss = rss;
+      most.oldestMs = Math.max(most.oldestMs, oldestMs);
+      return speed;
+    },
+    raw: () => rawCopy(server.dsn),
+  });
+  print({
+    ...machine(),
     rows: count,
-    copy_rows_per_s: Math.round(median(raw)),
+    backfill_vs_copy: rounded(ratio(ours, raw)),
     backfill_rows_per_s: Math.round(median(ours)),
-    backfill_vs_copy: +(median(ours) / median(raw)).toFixed(2),
-    mb_above_idle: +((most.rss - idle) / MB).toFixed(1),
+    copy_rows_per_s: Math.round(median(raw)),
+    mb_above_idle: rounded((most.rss - idle) / MB, 1),
     oldest_transaction_ms: Math.round(most.oldestMs),
-  };
-  if (json) console.log(JSON.stringify(report));
-  else for (const [key, value] of Object.entries(report)) console.log(key.padEnd(40), value);
+  }, json);
 } finally {
   await sql.end();
   await server.stop("immediate");

@@ -2,6 +2,7 @@
 
 import { cpus, totalmem } from "node:os";
 import process from "node:process";
+import { judge } from "./targets.ts";
 
 /** Plain keys, in the order in which they are printed. */
 export type Report = Record<string, string | number>;
@@ -64,8 +65,12 @@ export function ratio(ours: readonly number[], theirs: readonly number[]): numbe
   return median(ours.map((value, round) => value / theirs[round]!));
 }
 
-/** Prints it for a person, or as one line of JSON for a program. */
+/** Prints it for a person, with what was aimed at, or as one line of JSON for a program. */
 export function print(report: Report, json: boolean): void {
   if (json) return console.log(JSON.stringify(report));
-  for (const [key, value] of Object.entries(report)) console.log(key.padEnd(40), value);
+  for (const [key, value] of Object.entries(report)) {
+    const judged = judge(key, value, `${report.runtime}`);
+    const aim = judged === null ? "" : `   ${judged.target}: ${judged.met ? "met" : "missed"}`;
+    console.log(`${key.padEnd(44)} ${value}${aim}`);
+  }
 }
