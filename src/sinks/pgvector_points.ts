@@ -92,10 +92,9 @@ export async function* runParts(
   const sent: Promise<readonly unknown[]>[] = [];
   for (let part = parts.next(); !part.done;) {
     const answer = run(statement, [part.value]);
-    // Where one before it fails, so does this one, and nobody is left to wait for it.
-    answer.catch(() => {});
     sent.push(answer);
-    // Once it is on its way, the server and we work side by side.
+    // Once it is on its way, the server and we work side by side. And where one before it fails, so that nobody
+    // waits for this one, its failure has been listened to.
     await Promise.race([answer, nextTurn()]);
     part = parts.next();
     if (sent.length === PARTS_IN_FLIGHT) yield await sent.shift()!;
