@@ -17,7 +17,7 @@
 import { parseArgs } from "node:util";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
 import { measureChild } from "./support/measured_child.ts";
-import { dropSlot } from "./support/drop_slot.ts";
+import { dropSlot } from "./support/slots.ts";
 import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
 
 const { values } = parseArgs({

@@ -21,7 +21,7 @@
 import { parseArgs } from "node:util";
 import { parseLsn } from "../mod.ts";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
-import { dropSlot } from "./support/drop_slot.ts";
+import { dropSlot } from "./support/slots.ts";
 import { measureChild, type Measured } from "./support/measured_child.ts";
 import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
 
