@@ -47,7 +47,7 @@ export class QdrantCollection {
 
   /** A vector as a point holds it. */
   vector(vector: VectorPoint["vector"]): number[] | { [name: string]: number[] } {
-    const values = vector instanceof Float32Array ? Array.from(vector) : vector as number[];
+    const values = vector instanceof Float32Array ? numbersOf(vector) : vector as number[];
     return this.#vectorName === undefined ? values : { [this.#vectorName]: values };
   }
 
@@ -210,4 +210,11 @@ function describeVectors(vectors: Record<string, unknown>): string {
   return "named vectors: " +
     named.map(([name, { size, distance }]) => `"${name}": size ${size}, distance ${distance}`)
       .join("; ");
+}
+
+/** As JSON has them. `Array.from` goes by the iterator, which in V8 takes ten times as long as this. */
+function numbersOf(vector: Float32Array): number[] {
+  const numbers = new Array<number>(vector.length);
+  for (let index = 0; index < vector.length; index++) numbers[index] = vector[index]!;
+  return numbers;
 }
