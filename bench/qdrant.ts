@@ -6,13 +6,15 @@
  * - `client_batches`: Qdrant's client, one `upsert` for 1,000 points: what the sink does beyond it.
  *
  * Vectors have 384 dimensions and are `Float32Array`s, as models give them; ids are UUIDs for the client, which takes
- * no others, and keys for the sink. The stand-in is a process of its own that answers when a write is done, and reads
- * every request as strictly as Qdrant does: it is slower than the server, and no network lies between.
+ * no others, and keys for the sink. The stand-in is a process of its own that answers when a write is done. It is slower
+ * than the server, and no network lies between. Requests are checked by hand only, whether or not `QDRANT_OPENAPI` is
+ * set: what the document's check takes for each request would count for the sink, which sends few.
  *
  * ```sh
  * deno task bench qdrant [--json] [--points 10000] [--rounds 5]
  * ```
  */
+import process from "node:process";
 import { parseArgs } from "node:util";
 import { QdrantClient } from "@qdrant/js-client-rest";
 import { QdrantSink } from "../src/sinks/qdrant.ts";
@@ -58,6 +60,8 @@ function pointsFrom(first: number, count: number): Point[] {
 /** Stores points, however it does. */
 type Write = (points: readonly Point[]) => Promise<unknown>;
 
+// Before the stand-in starts, which has the environment of this process.
+delete process.env.QDRANT_OPENAPI;
 const child = new Child("print_store.ts", "qdrant");
 try {
   await child.printed(1);
