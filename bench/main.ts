@@ -1,6 +1,6 @@
 /**
- * Runs a benchmark by its name, `deno task bench decode --json`, or without a name all of them, one after the other,
- * each in a process of its own on the same runtime: `deno task bench [--json]`, `deno task bench --only size,decode`.
+ * Runs a benchmark by its name, `deno task bench decode --json`, or all of them, one after the other, each in a process
+ * of its own on the same runtime: `deno task bench [all] [--json]`, `deno task bench --only size,decode`.
  * Files with what `--json` has printed, of any number of runtimes, become the table of `bench/README.md`:
  * `deno task bench --markdown deno.json node.json bun.json`.
  */
@@ -51,7 +51,8 @@ async function all(): Promise<void> {
     return;
   }
   const wanted = values.only?.split(",") ?? names;
-  const unknown = [...positionals, ...wanted.filter((name) => !names.includes(name))];
+  const others = positionals.filter((name) => name !== "all");
+  const unknown = [...others, ...wanted.filter((name) => !names.includes(name))];
   if (unknown.length > 0) {
     console.error(`No benchmark is called ${unknown.join(", ")}. There are: ${names.join(", ")}`);
     process.exitCode = 1;
