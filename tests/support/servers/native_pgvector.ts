@@ -93,10 +93,6 @@ async function fetchPackages(folder: string): Promise<void> {
   await mkdir(join(apt, "lists/partial"), { recursive: true });
   await mkdir(join(apt, "cache/archives/partial"), { recursive: true });
   const sources = join(apt, "sources.list");
-  await writeFile(
-    sources,
-    `deb [signed-by=${KEYRING}] http://deb.debian.org/debian ${RELEASE} main\n`,
-  );
   const settings = [
     `Dir::Etc::sourcelist=${sources}`,
     "Dir::Etc::sourceparts=-",
@@ -110,6 +106,8 @@ async function fetchPackages(folder: string): Promise<void> {
   ].flatMap((setting) => ["-o", setting]);
   const options = { cwd: apt, timeout: APT_TIMEOUT_MS };
   try {
+    const archive = await archiveOfSystem();
+    await writeFile(sources, `deb [signed-by=${KEYRING}] ${archive} ${RELEASE} main\n`);
     await run("apt-get", [...settings, "update"], options);
     await run("apt-get", [...settings, "download", ...PACKAGES], options);
   } catch (error) {
@@ -126,4 +124,12 @@ async function fetchPackages(folder: string): Promise<void> {
   // dpkg-deb gives the folder the mode that the package has for the root of a system.
   await chmod(folder, 0o755);
   await rm(apt, { recursive: true });
+}
+
+/** Where the system has its own packages from: another release lies beside them. */
+async function archiveOfSystem(): Promise<string> {
+  const { stdout } = await run("apt-get", ["indextargets", "--format", "$(REPO_URI)"]);
+  const archive = stdout.split("\n").find((uri) => /\/debian\/?$/.test(uri));
+  if (archive === undefined) throw new Error("the system's packages are not Debian's");
+  return archive;
 }
