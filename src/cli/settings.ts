@@ -1,0 +1,75 @@
+/** What flags, environment and file say, in this order, of the server and of what is kept in step. */
+
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import process from "node:process";
+import { pathToFileURL } from "node:url";
+import type { Logger } from "../logger.ts";
+import type { Config } from "./config.ts";
+import { CliError } from "./errors.ts";
+
+/** Looked for in this order, where no file is named. */
+const FILES = ["pgstream.json", "pgstream.config.ts", "pgstream.config.js"];
+
+/** Variables that say which database, each by itself. */
+const DATABASE_VARIABLES = ["DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"];
+
+/** What commands are told. */
+export interface Settings {
+  /** Undefined: the library looks at the environment itself. */
+  dsn: string | undefined;
+  slotName: string;
+  publicationName: string;
+  /** What the file says; empty where there is none. */
+  config: Config;
+  /** The file; null where there is none. */
+  configPath: string | null;
+  /** For streams: what the library has to say goes to stderr. */
+  logger: Logger;
+}
+
+/** What was typed of it. */
+export interface SettingFlags {
+  dsn?: string | undefined;
+  slot?: string | undefined;
+  publication?: string | undefined;
+  config?: string | undefined;
+}
+
+/**
+ * Reads them.
+ *
+ * @throws {CliError} of kind `config` where the file is not there, or cannot be.
+ */
+export async function readSettings(flags: SettingFlags, logger: Logger): Promise<Settings> {
+  const configPath = flags.config ?? FILES.find((file) => existsSync(file)) ?? null;
+  const config = configPath === null ? {} : await readConfig(configPath);
+  const inEnvironment = DATABASE_VARIABLES.some((name) => process.env[name] !== undefined);
+  const slotName = flags.slot ?? config.slotName ?? "pgstream";
+  return {
+    dsn: flags.dsn ?? (inEnvironment ? undefined : config.dsn),
+    slotName,
+    publicationName: flags.publication ?? config.publicationName ?? slotName,
+    config,
+    configPath,
+    logger,
+  };
+}
+
+/** Reads a file. @throws {CliError} of kind `config`. */
+async function readConfig(path: string): Promise<Config> {
+  try {
+    if (/\.[cm]?[jt]s$/.test(path)) {
+      const module = await import(pathToFileURL(resolve(path)).href) as { default?: Config };
+      return module.default ?? {};
+    }
+    return JSON.parse(await readFile(path, "utf8")) as Config;
+  } catch (cause) {
+    throw new CliError(`Cannot read ${path}: ${(cause as Error).message}`, {
+      kind: "config",
+      hint: "pgstream init writes one to begin with",
+      cause,
+    });
+  }
+}
