@@ -2,18 +2,24 @@
 
 import type { SinkLike } from "../sinks/sink.ts";
 import type { AnyRow } from "../change.ts";
+import type { BatchEmbedderOptions } from "../sync/batched_embedder.ts";
 import type { Embedder } from "../sync/embedder.ts";
 
 /** An embedder that is a server with OpenAI's API. */
 export interface EmbedderConfig {
-  /** Up to and with `/v1`. Default: OpenAI's own. */
+  /** What stands before `/embeddings`. Default: OpenAI's own, `https://api.openai.com/v1`. */
   url?: string;
   /** The model's name. */
   model: string;
   /** Dimensions to ask for, where the model can shorten its vectors. */
   dimensions?: number;
-  /** Default: `OPENAI_API_KEY`. */
+  /** Default: `OPENAI_API_KEY` for OpenAI's own host; none for others. */
   apiKey?: string;
+  /** How texts are gathered into calls. */
+  batch?: Pick<
+    BatchEmbedderOptions,
+    "maxTexts" | "maxChars" | "maxDelayMs" | "parallel" | "timeoutMs"
+  >;
 }
 
 /** Where vectors go. */
@@ -24,8 +30,14 @@ export type SinkConfig =
     dsn?: string;
     /** Default: `embeddings`. */
     table?: string;
-    /** Makes the table, where it is not there, for vectors of so many dimensions. */
+    /** Makes the table, where it is not there, for vectors of so many dimensions. Default: it is there. */
     dimensions?: number;
+    /** Of the vectors in a table that is made. Default: `vector`. */
+    vectorType?: "vector" | "halfvec" | "sparsevec";
+    /** Of a table that is made: `hnsw`, once it is filled; `none`. Default: `hnsw`. */
+    index?: "hnsw" | "none";
+    /** False behind a pooler in transaction mode. Default: true. */
+    prepare?: boolean;
   }
   | {
     type: "qdrant";
@@ -33,12 +45,16 @@ export type SinkConfig =
     url?: string;
     /** Default: `pgstream`. */
     collectionName?: string;
+    /** Which of the collection's named vectors. Default: the one that has no name. */
+    vectorName?: string;
     /** Default: `QDRANT_API_KEY`. */
     apiKey?: string;
-    /** Makes the collection, where it is not there, for vectors of so many dimensions. */
+    /** Makes the collection, where it is not there, for vectors of so many dimensions. Default: it is there. */
     dimensions?: number;
-    /** Default: `Cosine`. */
+    /** Of a collection that is made. Default: `Cosine`. */
     distance?: "Cosine" | "Euclid" | "Dot" | "Manhattan";
+    /** Indexes of the payload, by path: `{ "author_id": "integer" }`. Default: none. */
+    payloadIndexes?: Readonly<Record<string, string>>;
   };
 
 /** How the rows of a table become vectors. */
@@ -65,7 +81,10 @@ export interface TableConfig {
   sink?: SinkConfig | SinkLike;
 }
 
-/** A configuration file. In JSON, `${NAME}` in a text is the environment's variable of that name. */
+/**
+ * A configuration file. In JSON, which may have comments, `${NAME}` in a text is the environment's variable of that
+ * name, and `${NAME:-this}` what stands there where there is none.
+ */
 export interface Config {
   /** The database. Flags and environment come first. */
   dsn?: string;
@@ -79,7 +98,7 @@ export interface Config {
   embedder?: EmbedderConfig | Embedder;
   /** Where they go. */
   sink?: SinkConfig | SinkLike;
-  /** How many batches are handled side by side. Default: 1. */
+  /** How many handlers run side by side, by primary key. Default: 1. */
   concurrency?: number;
   /** A slot that standbys keep too (PostgreSQL 17). Default: false. */
   failover?: boolean;
@@ -88,7 +107,14 @@ export interface Config {
   /** What is done while another process holds the slot. Default: `"error"`. */
   whenSlotInUse?: "error" | "wait";
   /** Where metrics and probes are served; `--metrics-port` comes first. Default: nowhere. */
-  metrics?: { port: number; host?: string };
+  metrics?: {
+    /** 0: one that is free. */
+    port: number;
+    /** Default: `127.0.0.1`. */
+    host?: string;
+    /** Beyond that it is not ready. Default: 60. */
+    maxLagSeconds?: number;
+  };
 }
 
 /** Gives a configuration in TypeScript its type: `export default defineConfig({ … })`. */

@@ -8,6 +8,7 @@ import { type Command, COMMON_OPTIONS, type Invocation } from "./command.ts";
 import { COMMANDS } from "./commands.ts";
 import { usageError } from "./errors.ts";
 import { helpOf, overview } from "./help.ts";
+import { causeOf, messageOf } from "./message.ts";
 import { readSettings, type Settings } from "./settings.ts";
 import { Terminal } from "./terminal.ts";
 
@@ -164,12 +165,4 @@ function fail(error: unknown, terminal: Terminal, verbose: boolean): number {
   const usage = error instanceof PgStreamError &&
     (error.kind === "usage" || error.kind === "config");
   return usage ? USAGE_STATUS : 1;
-}
-
-function causeOf(error: unknown): unknown {
-  return (error as { cause?: unknown } | null | undefined)?.cause;
-}
-
-function messageOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).replaceAll(/\s*\n\s*/g, " ");
 }

@@ -1,13 +1,10 @@
 /** What flags, environment and file say, in this order, of the server and of what is kept in step. */
 
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
-import { resolve } from "node:path";
 import process from "node:process";
-import { pathToFileURL } from "node:url";
 import type { Logger } from "../logger.ts";
 import type { Config } from "./config.ts";
-import { CliError } from "./errors.ts";
+import { readConfig } from "./config_file.ts";
 
 /** Looked for in this order, where no file is named. */
 const FILES = ["pgstream.json", "pgstream.config.ts", "pgstream.config.js"];
@@ -55,21 +52,4 @@ export async function readSettings(flags: SettingFlags, logger: Logger): Promise
     configPath,
     logger,
   };
-}
-
-/** Reads a file. @throws {CliError} of kind `config`. */
-async function readConfig(path: string): Promise<Config> {
-  try {
-    if (/\.[cm]?[jt]s$/.test(path)) {
-      const module = await import(pathToFileURL(resolve(path)).href) as { default?: Config };
-      return module.default ?? {};
-    }
-    return JSON.parse(await readFile(path, "utf8")) as Config;
-  } catch (cause) {
-    throw new CliError(`Cannot read ${path}: ${(cause as Error).message}`, {
-      kind: "config",
-      hint: "pgstream init writes one to begin with",
-      cause,
-    });
-  }
 }

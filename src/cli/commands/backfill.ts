@@ -1,12 +1,58 @@
-/** `pgstream backfill`. */
+/** `pgstream backfill`: rows of tables, once more. */
 
-import type { Command } from "../command.ts";
+import type { Command, Invocation } from "../command.ts";
+import { beside } from "../beside.ts";
+import { usageError } from "../errors.ts";
+import { streamOf } from "../streams.ts";
+import { tellOf } from "../watched_stream.ts";
 
 /** `pgstream backfill`. */
 export const backfill: Command = {
-  summary: "not there yet",
-  operands: "",
-  options: {},
-  examples: [["pgstream backfill", "not there yet"]],
-  run: () => Promise.resolve(1),
+  summary: "Brings rows that are there already into the store once more",
+  operands: "TABLE…",
+  description:
+    "All rows of the tables, or those that are asked for, in step with changes. A text " +
+    "that the store has a vector of already is not embedded again. It needs the slot: no other " +
+    "pgstream may run meanwhile; pgstream sync does it by itself the first time.",
+  options: {
+    where: { type: "string", value: "SQL", help: "only rows for which this condition holds" },
+    key: {
+      type: "string",
+      multiple: true,
+      value: "KEY",
+      help: "only the row with this key; may be given several times",
+    },
+    json: { type: "boolean", help: "its status as JSON lines" },
+  },
+  examples: [
+    ["pgstream backfill documents", "all rows of it"],
+    [`pgstream backfill documents --where "updated_at > now() - interval '1 day'"`, "some of them"],
+    ["pgstream backfill documents --key 7 --key 8", "two of them"],
+  ],
+  run,
 };
+
+async function run(
+  { values, positionals, settings, terminal, signal }: Invocation,
+): Promise<void> {
+  if (positionals.length === 0) {
+    throw usageError("backfill needs a table", "pgstream backfill TABLE");
+  }
+  const told = await settings();
+  const unknown = positionals.find((table) => told.config.tables?.[table] === undefined);
+  if (unknown !== undefined) {
+    throw usageError(`The file has no table "${unknown}"`, "It is named there as it is here");
+  }
+  const which = {
+    ...values.where === undefined ? {} : { where: values.where as string },
+    ...values.key === undefined ? {} : { keys: values.key as string[] },
+  };
+  await using stream = await streamOf(told, {}, signal);
+  using _telling = tellOf(stream, terminal, values.json === true);
+  await stream.setup({ signal });
+  await beside(stream, signal, async () => {
+    for (const table of positionals) await stream.backfill(table, { ...which, signal });
+  });
+  terminal.endProgress();
+  if (values.json !== true) await terminal.print(`Done: ${positionals.join(", ")}`);
+}
