@@ -2,6 +2,7 @@
 
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { HandlerError } from "../delivery/errors.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { type Command, COMMON_OPTIONS, type Invocation } from "./command.ts";
@@ -154,12 +155,17 @@ function loggerFor(terminal: Terminal, verbose: boolean): Logger {
 /** One line with the way out; the causes where they were asked for. */
 function fail(error: unknown, terminal: Terminal, verbose: boolean): number {
   terminal.endProgress();
-  terminal.note(`${terminal.errorTone("bad", "error:")} ${messageOf(error)}`);
+  // What a store or a model failed by says more than where that was.
+  const told = error instanceof HandlerError && error.cause instanceof PgStreamError
+    ? error.cause
+    : error;
+  terminal.note(`${terminal.errorTone("bad", "error:")} ${messageOf(told)}`);
+  if (told !== error) terminal.note(`       ${(error as HandlerError).summary}`);
   if (verbose) {
-    for (let cause = causeOf(error); cause !== undefined; cause = causeOf(cause)) {
+    for (let cause = causeOf(told); cause !== undefined; cause = causeOf(cause)) {
       terminal.note(`  because: ${messageOf(cause)}`);
     }
-  } else if (causeOf(error) !== undefined) {
+  } else if (causeOf(told) !== undefined) {
     terminal.note(terminal.errorTone("faint", "       (--verbose tells the cause)"));
   }
   const usage = error instanceof PgStreamError &&

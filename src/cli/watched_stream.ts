@@ -10,11 +10,11 @@ const FOR_A_PERSON_MS = 500;
 const IN_A_PIPE_MS = 60_000;
 
 /**
- * Tells of it until it is disposed of.
+ * Tells of it until `end()`.
  *
  * @param json lines of `status()` on stdout, at each change of state and once a minute
  */
-export function tellOf(stream: PgStream, terminal: Terminal, json: boolean): Disposable {
+export function tellOf(stream: PgStream, terminal: Terminal, json: boolean): { end(): void } {
   const isPerson = !json && process.stderr.isTTY === true;
   const tell = (): void => {
     if (json) void terminal.printJson(stream.status());
@@ -24,7 +24,7 @@ export function tellOf(stream: PgStream, terminal: Terminal, json: boolean): Dis
   stream.onStateChange(tell);
   const timer = setInterval(tell, isPerson ? FOR_A_PERSON_MS : IN_A_PIPE_MS);
   return {
-    [Symbol.dispose]() {
+    end() {
       clearInterval(timer);
       terminal.endProgress();
     },

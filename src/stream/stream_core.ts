@@ -129,7 +129,10 @@ export class StreamCore {
 
   /** Makes vectors of a table. @param sink where it has its own */
   sync(name: TableName, options: SyncOptions, sink: Sink | null): void {
-    if (sink !== null) this.#tableSinks.push(sink);
+    if (sink !== null) {
+      this.#tableSinks.push(sink);
+      this.#sinksOpen = true;
+    }
     if (this.synced.none) {
       this.handlers.addBatch(
         (events, _sink, context) =>

@@ -4,7 +4,8 @@ import { assert, assertEquals, assertInstanceOf, assertStrictEquals } from "@std
 import { after, before, describe, test } from "node:test";
 import {
   type ChangeEvent,
-  type PgStream,
+  MemorySink,
+  PgStream,
   PgStreamError,
   type PointId,
   type Sink,
@@ -153,6 +154,21 @@ describe("a sink whose close() rejects", () => {
     assertEquals(await outcomeOf(stream.stop()), null);
     assertEquals(await outcomeOf(stream[Symbol.asyncDispose]()), null);
     await teardown();
+  });
+
+  test("of a table alone is closed by stop(), though the stream never ran", async () => {
+    let closed = 0;
+    const sink = new MemorySink();
+    sink.close = () => Promise.resolve(++closed);
+    const stream = new PgStream({ dsn: db.dsn });
+    stream.sync("documents", {
+      text: () => "text",
+      embed: () => Promise.resolve([]),
+      model: "none",
+      sink,
+    });
+    await stream.stop();
+    assertEquals(closed, 1);
   });
 
   test("fails a start() that an abort ended, and no stop() after it", async () => {

@@ -47,12 +47,16 @@ async function run(
     ...values.where === undefined ? {} : { where: values.where as string },
     ...values.key === undefined ? {} : { keys: values.key as string[] },
   };
-  await using stream = await streamOf(told, {}, signal);
-  using _telling = tellOf(stream, terminal, values.json === true);
-  await stream.setup({ signal });
-  await beside(stream, signal, async () => {
-    for (const table of positionals) await stream.backfill(table, { ...which, signal });
-  });
-  terminal.endProgress();
+  const stream = await streamOf(told, {}, signal);
+  const telling = tellOf(stream, terminal, values.json === true);
+  try {
+    await stream.setup({ signal });
+    await beside(stream, signal, async () => {
+      for (const table of positionals) await stream.backfill(table, { ...which, signal });
+    });
+  } finally {
+    telling.end();
+    await stream.stop();
+  }
   if (values.json !== true) await terminal.print(`Done: ${positionals.join(", ")}`);
 }

@@ -35,8 +35,12 @@ async function run(
   }
   const source = dsn === undefined ? { logger } : { dsn, logger };
   const ofFile = async () => {
-    await using stream = await streamOf(told, {}, signal);
-    return await stream.setup({ signal });
+    const stream = await streamOf(told, {}, signal);
+    try {
+      return await stream.setup({ signal });
+    } finally {
+      await stream.stop();
+    }
   };
   const ofNamed = async () => {
     const slots = new SlotManager({

@@ -28,17 +28,20 @@ export const sync: Command = {
 
 async function run({ values, settings, terminal, signal }: Invocation): Promise<void> {
   const told = await settings();
-  await using stream = await streamOf(told, {}, signal);
-  using _telling = tellOf(stream, terminal, values.json === true);
-  if (values["no-setup"] !== true) await stream.setup({ signal });
-  if (values.once !== true) return await stream.start({ signal });
-  const report = await stream.catchUp({ signal });
-  if (report.busy) {
-    terminal.note(`Another session holds the slot "${told.slotName}": nothing was done`);
-    return;
-  }
-  terminal.endProgress();
-  if (values.json !== true) {
-    await terminal.print(`Handled ${report.events} changes, up to ${report.lsn}`);
+  const stream = await streamOf(told, {}, signal);
+  const telling = tellOf(stream, terminal, values.json === true);
+  try {
+    if (values["no-setup"] !== true) await stream.setup({ signal });
+    if (values.once !== true) return await stream.start({ signal });
+    const report = await stream.catchUp({ signal });
+    terminal.endProgress();
+    if (report.busy) {
+      terminal.note(`Another session holds the slot "${told.slotName}": nothing was done`);
+    } else if (values.json !== true) {
+      await terminal.print(`Handled ${report.events} changes, up to ${report.lsn}`);
+    }
+  } finally {
+    telling.end();
+    await stream.stop();
   }
 }

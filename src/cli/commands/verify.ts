@@ -46,7 +46,7 @@ async function run(
     throw usageError(`The file has no table "${unknown}"`, "It is named there as it is here");
   }
   const repair = values.repair === true;
-  await using stream = await streamOf(told, {}, signal);
+  const stream = await streamOf(told, {}, signal);
   const all = async (): Promise<VerifyReport[]> => {
     const reports = [];
     for (const table of tables) {
@@ -67,7 +67,12 @@ async function run(
     }
     return reports;
   };
-  const reports = repair ? await beside(stream, signal, all) : await all();
+  let reports: VerifyReport[];
+  try {
+    reports = repair ? await beside(stream, signal, all) : await all();
+  } finally {
+    await stream.stop();
+  }
   terminal.endProgress();
   const alike = reports.every((report) => leftOf(report) === 0);
   if (values.json === true) await terminal.printJson({ alike, tables: reports });
