@@ -23,8 +23,12 @@ export interface LineLayout {
   columns: number;
   /** Cells of the longest table's name. */
   tableColumns: number;
-  /** Only these columns, in this order. Null: all that came. */
+  /** Cells of the longest key so far, or fewer: longer ones push what is behind them. */
+  keyColumns: number;
+  /** Only these columns, in this order. Null: all that came, but for those of the key. */
   only: readonly string[] | null;
+  /** Columns of the primary key, which stand at the line's beginning. */
+  keyNames: readonly string[];
   /** Colours a text. */
   tone: Terminal["tone"];
 }
@@ -62,22 +66,16 @@ export function eventLine(event: ChangeEvent, layout: LineLayout): string {
   line.add(`${padded(printable(formatTableName(event)), layout.tableColumns)} `, "accent");
   if (key === null) return `${line}`;
   if (oldKey !== null) line.add(`${printable(oldKey)} → `, "faint");
-  line.add(printable(key), "strong");
-  const names = layout.only ?? [...Object.keys(row), ...event.unchanged];
-  for (const name of names) {
-    const unchanged = event.unchanged.includes(name);
-    if (!unchanged && !Object.hasOwn(row, name)) continue;
+  line.add(oldKey === null ? padded(printable(key), layout.keyColumns) : printable(key), "strong");
+  for (const name of namesOf(event, layout)) {
     line.add(`  ${printable(name)} `, "faint");
-    if (unchanged) {
+    if (event.unchanged.includes(name)) {
       line.add("(unchanged)", "faint");
       continue;
     }
     const value = (row as Record<string, unknown>)[name];
-    const old = operation === "update" && oldRow !== null && Object.hasOwn(oldRow, name)
-      ? (oldRow as Record<string, unknown>)[name]
-      : value;
-    if (old !== value) {
-      addValue(line, old, "faint");
+    if (isChanged(event, name)) {
+      addValue(line, (oldRow as Record<string, unknown>)[name], "faint");
       line.add(" → ", "faint");
       addValue(line, value, "strong");
     } else {
@@ -85,6 +83,25 @@ export function eventLine(event: ChangeEvent, layout: LineLayout): string {
     }
   }
   return `${line}`;
+}
+
+/** What is shown of it, in this order: what has changed first, where that is known, for a line has its end. */
+function namesOf(event: ChangeEvent, { only, keyNames }: LineLayout): string[] {
+  const { operation, row, unchanged } = event;
+  if (only !== null) {
+    return only.filter((name) => unchanged.includes(name) || Object.hasOwn(row, name));
+  }
+  // Of a row that is gone the server may tell nothing but its key, which stands there.
+  const names = [...Object.keys(row), ...unchanged].filter((name) => !keyNames.includes(name));
+  if (operation !== "update") return names;
+  const changed = names.filter((name) => isChanged(event, name));
+  return [...changed, ...names.filter((name) => !changed.includes(name))];
+}
+
+/** True where the row before is known, and had another value. */
+function isChanged({ operation, oldRow, row }: ChangeEvent, name: string): boolean {
+  return operation === "update" && oldRow !== null && Object.hasOwn(oldRow, name) &&
+    Object.hasOwn(row, name) && oldRow[name] !== row[name];
 }
 
 function addValue(line: Line, value: unknown, tone?: Tone): void {
