@@ -12,10 +12,14 @@ const NARROW = /^[ -~]*$/;
 
 const graphemes = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
+/** Marks of half Katakana belong to the character before them, and have a cell of their own. */
+const HALF_MARKS = /[\uff9e\uff9f]/g;
+
 /** Cells of a character as people see one. */
 function cellsOf(grapheme: string): number {
   if (WIDE.test(grapheme)) return 2;
-  return WITHOUT_WIDTH.test(grapheme) ? 0 : 1;
+  if (WITHOUT_WIDTH.test(grapheme)) return 0;
+  return 1 + (grapheme.length === 1 ? 0 : grapheme.match(HALF_MARKS)?.length ?? 0);
 }
 
 /** Cells that a text takes. It must be printable. */
