@@ -3,7 +3,7 @@
 import type { ChangeEvent } from "../change.ts";
 import { formatTableName } from "../table_name.ts";
 import { printable, type Terminal, type Tone } from "./terminal.ts";
-import { cut, padded, widthOf } from "./text_width.ts";
+import { beginning, cut, padded, widthOf } from "./text_width.ts";
 
 /** A value is cut here, so that those behind it have a place. */
 const VALUE_COLUMNS = 40;
@@ -36,24 +36,37 @@ export interface LineLayout {
 /** Pieces of a line, each with its tone, cut where the line ends. */
 class Line {
   readonly #tone: Terminal["tone"];
-  #left: number;
-  #text = "";
+  readonly #columns: number;
+  readonly #pieces: { text: string; tone: Tone | undefined }[] = [];
+  #width = 0;
 
   constructor(columns: number, tone: Terminal["tone"]) {
-    this.#left = columns;
+    this.#columns = columns;
     this.#tone = tone;
   }
 
-  /** Adds a piece. */
+  /** Adds a piece; past the end none. */
   add(text: string, tone?: Tone): void {
-    if (this.#left <= 0 || text === "") return;
-    const fits = cut(text, this.#left);
-    this.#left -= widthOf(fits);
-    this.#text += tone === undefined ? fits : this.#tone(tone, fits);
+    if (text === "" || this.#width > this.#columns) return;
+    this.#pieces.push({ text, tone });
+    this.#width += widthOf(text);
   }
 
   toString(): string {
-    return this.#text.trimEnd();
+    const last = this.#pieces.at(-1)!;
+    const trimmed = last.text.trimEnd();
+    this.#width -= last.text.length - trimmed.length;
+    last.text = trimmed;
+    let left = this.#width > this.#columns ? this.#columns - 1 : Infinity;
+    let line = "";
+    for (const { text, tone } of this.#pieces) {
+      const width = widthOf(text);
+      const fits = width <= left ? text : beginning(text, left);
+      line += tone === undefined || fits === "" ? fits : this.#tone(tone, fits);
+      left -= width;
+      if (left < 0) return `${line}…`;
+    }
+    return line;
   }
 }
 

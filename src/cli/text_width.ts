@@ -32,17 +32,21 @@ export function widthOf(text: string): number {
 
 /** The text, or as much of it as fits before an ellipsis. */
 export function cut(text: string, columns: number): string {
-  // A text of a megabyte is not looked through to its end.
-  if (text.length <= columns && widthOf(text) <= columns) return text;
+  const fits = beginning(text, columns);
+  return fits.length === text.length ? text : `${beginning(text, columns - 1)}…`;
+}
+
+/** As many whole characters of the text's beginning as fit. */
+export function beginning(text: string, columns: number): string {
   let width = 0;
   let end = 0;
-  for (const { segment } of graphemes.segment(text.slice(0, columns * 8))) {
-    const next = width + cellsOf(segment);
-    if (next > columns - 1) break;
-    width = next;
+  // A text of a megabyte is not looked through to its end.
+  for (const { segment } of graphemes.segment(text.slice(0, columns * 8 + 8))) {
+    width += cellsOf(segment);
+    if (width > columns) break;
     end += segment.length;
   }
-  return `${text.slice(0, end)}…`;
+  return text.slice(0, end);
 }
 
 /** The text with spaces behind it. */
