@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertLess, assertMatch } from "@std/assert";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import process from "node:process";
 import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -64,6 +65,12 @@ async function left(): Promise<{ slots: string[]; publications: string[] }> {
   };
 }
 const NOTHING = { slots: [], publications: [] };
+
+/** Memory that a process has, where the system tells; else 0. */
+async function residentMb(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) / 1000;
+}
 
 /** The server lets go of a slot a moment after its client is gone. */
 async function nothingIsLeft(): Promise<void> {
@@ -197,6 +204,7 @@ describe("pgstream tail in a pipe", () => {
     });
     try {
       await until("the slot", async () => (await left()).slots.length === 1, 30_000);
+      const before = await residentMb(child.pid!);
       // 110 MB as text.
       await db.query(
         "INSERT INTO documents SELECT n, repeat('x', 1000), '' FROM generate_series(1, 100000) n",
@@ -205,6 +213,7 @@ describe("pgstream tail in a pipe", () => {
       await delay(3000);
       const slot = await db.query<{ state: string }>("SELECT state FROM pg_stat_replication");
       assertEquals(slot.length, 1, "it is connected all the same");
+      assertLess(await residentMb(child.pid!) - before, 64);
       let lines = 0;
       for await (const chunk of child.stdout) lines += String(chunk).split("\n").length - 1;
       assertEquals(lines, 100_000);
