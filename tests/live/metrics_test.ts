@@ -74,6 +74,8 @@ async function measured(
     text: (row) => row.body as string,
     embed: embed ?? ((texts) => Promise.resolve(texts.map((text) => [text.length]))),
     model: "length@1",
+    // Rows that are written while it starts would be handed out twice.
+    backfill: "never",
     batch: { retry: { attempts: 2, minDelayMs: 1, maxDelayMs: 1 } },
   });
   await stream.setup();
@@ -116,8 +118,8 @@ describe("metrics of a stream", () => {
     assertEquals(value("embedded_texts_total"), 31);
     assertEquals(value("embed_failures_total"), 1);
     assertEquals(value("embed_duration_seconds"), calls);
-    assert(value("written_rows_total") >= 45);
-    assert(value("batch_duration_seconds") >= 3);
+    assert(value("written_rows_total") >= 30);
+    assert(value("batch_duration_seconds") >= 1);
     assertEquals(value("state", '{"state":"streaming"}'), 1);
     await running.stop();
     await end();
