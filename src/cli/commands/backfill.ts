@@ -47,7 +47,7 @@ async function run(
     ...values.where === undefined ? {} : { where: values.where as string },
     ...values.key === undefined ? {} : { keys: values.key as string[] },
   };
-  const stream = await streamOf(told, {}, signal);
+  const stream = await streamOf(told, { signal });
   const telling = tellOf(stream, terminal, values.json === true);
   try {
     await stream.setup({ signal });

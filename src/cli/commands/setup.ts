@@ -35,7 +35,7 @@ async function run(
   }
   const source = dsn === undefined ? { logger } : { dsn, logger };
   const ofFile = async () => {
-    const stream = await streamOf(told, {}, signal);
+    const stream = await streamOf(told, { signal });
     try {
       return await stream.setup({ signal });
     } finally {

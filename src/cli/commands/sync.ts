@@ -28,7 +28,7 @@ export const sync: Command = {
 
 async function run({ values, settings, terminal, signal }: Invocation): Promise<void> {
   const told = await settings();
-  const stream = await streamOf(told, {}, signal);
+  const stream = await streamOf(told, { signal });
   const telling = tellOf(stream, terminal, values.json === true);
   try {
     if (values["no-setup"] !== true) await stream.setup({ signal });

@@ -46,7 +46,7 @@ async function run(
     throw usageError(`The file has no table "${unknown}"`, "It is named there as it is here");
   }
   const repair = values.repair === true;
-  const stream = await streamOf(told, {}, signal);
+  const stream = await streamOf(told, { signal });
   const all = async (): Promise<VerifyReport[]> => {
     const reports = [];
     for (const table of tables) {
