@@ -5,7 +5,7 @@
 import type { AnyRow, EventOf } from "../change.ts";
 import type { BatchLimits } from "../delivery/handler.ts";
 import type { SchemaChange } from "../delivery/schema_changes.ts";
-import type { SetupReport } from "../replication/slot_manager.ts";
+import type { SetupReport, TeardownReport } from "../replication/slot_manager.ts";
 import { parseWatched, parseWatchedName } from "../replication/watched_table.ts";
 import type { SearchOptions } from "../sinks/rows.ts";
 import type { SearchHit, Sink, SinkLike } from "../sinks/sink.ts";
@@ -445,15 +445,17 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   /**
    * Drops the slot, and the publication where this slot owns it. What is not there is no error.
    *
-   * @throws {SlotError} of kind `slot-in-use` while somebody streams from it.
+   * @returns what was there, and was dropped
+   * @throws {SlotError} of kind `slot-in-use` while somebody streams from it; `signal.reason`.
    */
   async teardown(
-    options: { dropSlot?: boolean; dropPublication?: boolean } = {},
-  ): Promise<void> {
+    options: { dropSlot?: boolean; dropPublication?: boolean; signal?: AbortSignal } = {},
+  ): Promise<TeardownReport> {
     const core = this.#core;
     core.mustBeIdle("teardown()");
-    await core.slotManager().teardown(options);
+    const report = await core.slotManager().teardown(options);
     if (options.dropSlot !== false) await core.backfills().forget();
+    return report;
   }
 
   /** The same as `stop()`. */

@@ -376,18 +376,25 @@ for (const major of testMajors(18, 14)) {
     test("teardown() takes what is there, once or twice, and nothing else", async () => {
       const slotName = uniqueName();
       const stream = streamOf(["one"], { slotName });
-      await stream.teardown();
+      const nothing = { slot: "missing", publication: "missing" } as const;
+      assertEquals(await stream.teardown(), nothing);
       await stream.setup();
-      await stream.teardown({ dropPublication: false });
+      assertEquals(
+        await stream.teardown({ dropPublication: false }),
+        { slot: "dropped", publication: "kept" },
+      );
       assertEquals(await publishedBy(slotName), ["public.one"]);
       assertEquals((await stream.setup()).publication, "found");
-      await stream.teardown({ dropSlot: false });
+      assertEquals(
+        await stream.teardown({ dropSlot: false }),
+        { slot: "kept", publication: "dropped" },
+      );
       assertEquals((await stream.setup()).slot, "found");
       const before = await catalogues();
       const other = streamOf(["two"], { slotName: `${slotName}_other` });
       await other.setup();
-      await other.teardown();
-      await other.teardown();
+      assertEquals(await other.teardown(), { slot: "dropped", publication: "dropped" });
+      assertEquals(await other.teardown(), nothing);
       assertEquals(await catalogues(), before);
       await stream.teardown();
       assertEquals(await publishedBy(slotName), []);
