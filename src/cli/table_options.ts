@@ -10,7 +10,7 @@ import { CliError } from "./errors.ts";
 import { nearest } from "./nearest.ts";
 import { pick } from "./pick.ts";
 import { inPlace } from "./stores.ts";
-import { readTemplate } from "./template.ts";
+import { readTemplate, type TextMaker } from "./template.ts";
 
 /**
  * What rows are to have.
@@ -42,18 +42,36 @@ function textOf(
   columns: TableColumns["columns"],
   place: string,
 ): (row: AnyRow) => string | null {
+  const { textOf } = checkText(
+    text,
+    columns.filter(({ name }) => names.includes(name)),
+    place,
+  );
+  return textOf;
+}
+
+/**
+ * Reads what is embedded of a row.
+ *
+ * @param columns that there are; null where nobody knows
+ * @throws {CliError} of kind `config` where it names none of them.
+ */
+export function checkText(
+  text: string | readonly string[],
+  columns: TableColumns["columns"] | null,
+  place: string,
+): TextMaker {
   const template = readTemplate(text, place);
-  mustHave(names, template.columns, place);
+  if (columns === null) return template;
+  mustHave(columns.map(({ name }) => name), template.columns, place);
   const bytes = columns.find(({ name, type }) =>
     type === "bytea" && template.columns.includes(name)
   );
-  if (bytes !== undefined) {
-    throw new CliError(`${place} names the column "${bytes.name}", which is bytea`, {
-      kind: "config",
-      hint: "Bytes are no text: name another column",
-    });
-  }
-  return template.textOf;
+  if (bytes === undefined) return template;
+  throw new CliError(`${place} names the column "${bytes.name}", which is bytea`, {
+    kind: "config",
+    hint: "Bytes are no text: name another column",
+  });
 }
 
 function chunkOf({ chunk }: TableConfig, place: string): Pick<SyncOptions, "chunk"> {
