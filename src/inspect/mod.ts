@@ -6,3 +6,6 @@
  */
 export type { Finding } from "../finding.ts";
 export type { Incident, StreamObserver, Work } from "../observer.ts";
+export { diagnose, type DiagnoseOptions } from "./diagnose.ts";
+export type { TablePart } from "../replication/slot_manager.ts";
+export type { ConnectorOptions } from "../wire/connector.ts";

@@ -27,32 +27,47 @@ export function checkReplicaIdentity(
         hint: standby ? `On the primary: ${trouble.hint}` : trouble.hint,
       });
     }
-    const name = formatTableName(table);
-    const uncovered = table.primaryKey.filter((column) => !table.identityIndex.includes(column));
-    if (table.replicaIdentity === "index" && uncovered.length > 0) {
-      warnings.push(
-        `Table "${name}" has an index as its replica identity that lacks the primary key's ` +
-          `${
-            uncovered.join(", ")
-          }: a DELETE is known by the index's columns only, and a change of ` +
-          `the primary key goes unnoticed. Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`,
-      );
-    }
-    if (table.deferrableKey) {
-      warnings.push(
-        `Table "${name}" has a DEFERRABLE primary key: rows may swap their keys within a transaction, ` +
-          "and what is kept by key then loses one of them, since its old key is the other's by then. " +
-          "Make the key again, NOT DEFERRABLE.",
-      );
-    }
+    for (const { message, hint } of identityWarnings(table)) warnings.push(`${message}. ${hint}`);
   }
   return warnings;
 }
 
-function identityTrouble(
+/** Something about a table, and what to do about it. */
+export interface TableTrouble {
+  message: string;
+  hint: string;
+}
+
+/** What works, though not as one might think. */
+export function identityWarnings(table: CatalogTable): TableTrouble[] {
+  const name = formatTableName(table);
+  const warnings: TableTrouble[] = [];
+  const uncovered = table.primaryKey.filter((column) => !table.identityIndex.includes(column));
+  if (table.replicaIdentity === "index" && uncovered.length > 0) {
+    warnings.push({
+      message:
+        `Table "${name}" has an index as its replica identity that lacks the primary key's ` +
+        `${uncovered.join(", ")}: a DELETE is known by the index's columns only, and a change of ` +
+        "the primary key goes unnoticed",
+      hint: `Run: ${alter(table)} REPLICA IDENTITY DEFAULT;`,
+    });
+  }
+  if (table.deferrableKey) {
+    warnings.push({
+      message: `Table "${name}" has a DEFERRABLE primary key: rows may swap their keys within a ` +
+        "transaction, and what is kept by key then loses one of them, since its old key is the " +
+        "other's by then",
+      hint: "Make the key again, NOT DEFERRABLE.",
+    });
+  }
+  return warnings;
+}
+
+/** Why the table's writers would fail once it is published; null: they would not. */
+export function identityTrouble(
   table: CatalogTable,
   publishesGenerated: boolean,
-): { message: string; hint: string } | null {
+): TableTrouble | null {
   const name = formatTableName(table);
   const fail = (message: string, hint: string) => ({ message, hint });
   const broken = "its UPDATE and DELETE would fail once it is published";

@@ -20,6 +20,7 @@
  */
 
 import { parseTableName, type TableName } from "../table_name.ts";
+import type { Finding } from "../finding.ts";
 import { formatPayload } from "./payload.ts";
 import { PgVectorConnection, type PgVectorSql } from "./pgvector_connection.ts";
 import { optionsError } from "./pgvector_errors.ts";
@@ -55,7 +56,14 @@ import type {
   StoreLocation,
   StreamPosition,
 } from "./rows.ts";
-import { checkVector, type PointId, type SearchHit, Sink, type VectorPoint } from "./sink.ts";
+import {
+  checkVector,
+  type PointId,
+  type SearchHit,
+  Sink,
+  unreachableStore,
+  type VectorPoint,
+} from "./sink.ts";
 
 export type { PgVectorSql } from "./pgvector_connection.ts";
 export type { HnswIndex, PgVectorDistance } from "./pgvector_index.ts";
@@ -238,6 +246,22 @@ export class PgVectorSink extends Sink implements RowSink {
     await this.#perform(false, () => createIndex(this.#connection, this.#names, index));
     // A search goes by what indexes there are.
     this.#prepared = undefined;
+  }
+
+  /**
+   * Looks whether the store can take what is written to it, and changes nothing: extension, table, rights, index.
+   *
+   * @returns what was found; that the store cannot be asked is a finding, too
+   */
+  async inspect(): Promise<Finding[]> {
+    const { inspectTable } = await import("./pgvector_inspect.ts");
+    try {
+      return await this.#connection.perform(() =>
+        inspectTable(this.#connection, this.#names, this.#shape, this.#index)
+      );
+    } catch (error) {
+      return [unreachableStore("pgvector", this.#names.text, error)];
+    }
   }
 
   /**

@@ -94,14 +94,23 @@ export async function createIndex(
     });
   }
   if (found.length > 0) return;
+  await connection.run(
+    indexStatement(names, operators, { m, efConstruction }, !connection.isTransaction),
+  );
+}
+
+/** The statement that makes an index. @param operators the class: `vector_cosine_ops` */
+export function indexStatement(
+  { vectors }: TableNames,
+  operators: string,
+  { m, efConstruction }: { m?: number | undefined; efConstruction?: number | undefined },
+  concurrently: boolean,
+): string {
   const parameters = [
     ...(m === undefined ? [] : [`m = ${m}`]),
     ...(efConstruction === undefined ? [] : [`ef_construction = ${efConstruction}`]),
   ];
-  await connection.run(
-    `create index ${connection.isTransaction ? "" : "concurrently"} on ${names.vectors}
-     using hnsw (vector ${operators}) ${
-      parameters.length === 0 ? "" : `with (${parameters.join(", ")})`
-    }`,
-  );
+  return `create index ${concurrently ? "concurrently " : ""}on ${vectors} ` +
+    `using hnsw (vector ${operators})` +
+    (parameters.length === 0 ? "" : ` with (${parameters.join(", ")})`);
 }

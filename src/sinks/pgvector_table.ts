@@ -198,7 +198,7 @@ export async function prepareTable(
 }
 
 /** What is to be run, in order, for all to be there. */
-function missingStatements(
+export function missingStatements(
   { exists, extension, columns, indexes, positions }: TableState,
   { vectors, positions: positionsTable }: TableNames,
   { dimensions, type = "vector" }: TableShape = { dimensions: 384, type: undefined },
@@ -238,7 +238,8 @@ function missingStatements(
   return statements;
 }
 
-function checkShape({ columns }: TableState, names: TableNames, shape: TableShape): void {
+/** Whether the table's vectors are those of the shape. @throws {SinkError} `sink-dimension`, `sink-table-shape`. */
+export function checkShape({ columns }: TableState, names: TableNames, shape: TableShape): void {
   const { type, modifier = -1 } = columns.vector ?? {};
   if (modifier !== -1 && modifier !== shape.dimensions) {
     throw dimensionError("pgvector", `Table ${names.text}`, modifier, shape.dimensions);

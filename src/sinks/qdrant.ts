@@ -19,6 +19,7 @@
  * @module
  */
 
+import type { Finding } from "../finding.ts";
 import { formatPayload } from "./payload.ts";
 import {
   connectToQdrant,
@@ -55,6 +56,7 @@ import {
   type SearchHit,
   Sink,
   SinkError,
+  unreachableStore,
   type VectorPoint,
 } from "./sink.ts";
 
@@ -129,6 +131,7 @@ interface SizedPoint extends Sized {
  */
 export class QdrantSink extends Sink {
   readonly #collection: QdrantCollection;
+  readonly #name: string;
   readonly #payloadIndexes: Record<string, QdrantIndexSchema>;
   #closed = false;
 
@@ -138,9 +141,10 @@ export class QdrantSink extends Sink {
     if ((options.url === undefined) === (options.client === undefined)) {
       throw optionsError("QdrantSink needs either url or client", "Pass one of them");
     }
+    this.#name = options.collectionName ?? "pgstream";
     this.#collection = new QdrantCollection({
       client: options.client ?? connect(options),
-      name: options.collectionName ?? "pgstream",
+      name: this.#name,
       vectorName: options.vectorName,
       create: options.createCollection,
     });
@@ -224,6 +228,19 @@ export class QdrantSink extends Sink {
       const point = await readPoint(id, payload ?? {});
       return { id: point.id, score, payload: point.payload };
     }));
+  }
+
+  /**
+   * Looks whether the store can take what is written to it, and changes nothing: the collection, its vectors.
+   *
+   * @returns what was found; that the store cannot be asked is a finding, too
+   */
+  async inspect(): Promise<Finding[]> {
+    try {
+      return await this.#collection.inspect();
+    } catch (error) {
+      return [unreachableStore("qdrant", this.#name, error)];
+    }
   }
 
   /**

@@ -49,6 +49,8 @@ export interface QdrantSinkClient {
   ): Promise<{ points: QdrantRecord[]; next_page_offset?: unknown }>;
   /** Tells what a collection is like. */
   getCollection(collection: string): Promise<{
+    /** `green`, `yellow`, `grey`, `red`. */
+    status?: string;
     config: {
       params: { vectors?: unknown };
       strict_mode_config?: {

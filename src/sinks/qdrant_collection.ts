@@ -1,6 +1,7 @@
 /** A collection of Qdrant: made or checked at its first use, its writes confirmed, its errors the sink's. */
 
 import type { QdrantDistance, QdrantIndexSchema, QdrantSinkClient } from "./qdrant_client.ts";
+import type { Finding } from "../finding.ts";
 import { qdrantError, saysAlreadyExists, saysMissing } from "./qdrant_errors.ts";
 import { SinkError, type VectorPoint } from "./sink.ts";
 
@@ -141,22 +142,99 @@ export class QdrantCollection {
     }
   }
 
+  /** What somebody finds who looks at it, and changes nothing. @throws {SinkError} where it cannot be asked */
+  async inspect(): Promise<Finding[]> {
+    const subject = this.#name;
+    const create = this.#create;
+    let info;
+    try {
+      info = await this.#client.getCollection(subject);
+    } catch (error) {
+      if (!saysMissing(error)) throw qdrantError(error, subject);
+      const answers = "The store answers";
+      return [
+        { check: "qdrant-connection", level: "ok", subject, message: answers },
+        create === undefined
+          ? {
+            check: "qdrant-collection",
+            level: "problem",
+            subject,
+            message: "There is no such collection",
+            fix: "Pass createCollection: { size, distance } to the sink, or make it: " +
+              `PUT /collections/${subject}`,
+          }
+          : {
+            check: "qdrant-collection",
+            level: "ok",
+            subject,
+            message: "The collection is not there yet: the sink makes it",
+          },
+      ];
+    }
+    const findings: Finding[] = [
+      { check: "qdrant-connection", level: "ok", subject, message: "The store answers" },
+    ];
+    const vectors = (info.config.params.vectors ?? {}) as Record<string, unknown>;
+    const fault = this.#faultOf(vectors);
+    findings.push(
+      fault === null
+        ? {
+          check: "qdrant-collection",
+          level: "ok",
+          subject,
+          message: `The collection has ${describeVectors(vectors)}`,
+        }
+        : {
+          check: "qdrant-collection",
+          level: "problem",
+          subject,
+          message: fault.summary,
+          fix: fault.hint!,
+        },
+    );
+    // Green: all is done; grey: it waits for the next write to go on with it.
+    if (info.status === "red" || info.status === "yellow") {
+      findings.push({
+        check: "qdrant-status",
+        level: info.status === "red" ? "problem" : "warning",
+        subject,
+        message: info.status === "red"
+          ? "Qdrant says that something in the collection failed"
+          : "Qdrant is still at work on the collection: searches are slower meanwhile",
+        fix: `GET /collections/${subject} tells more, and the server's log`,
+      });
+    }
+    return findings;
+  }
+
+  /** Why these vectors are none that the sink could write; null: they are. */
+  #faultOf(vectors: Record<string, unknown>): SinkError | null {
+    const name = this.#vectorName;
+    const found = (name === undefined ? vectors : vectors[name]) as {
+      size?: number;
+      distance?: string;
+    } | undefined;
+    const wanted = this.#create;
+    if (wanted === undefined) {
+      if (typeof found?.size === "number") return null;
+      return this.#mismatch(
+        describeVectors(vectors),
+        "Name one of its vectors by vectorName, or take another collectionName",
+      );
+    }
+    if (found?.size === wanted.size && found.distance === wanted.distance) return null;
+    return this.#mismatch(
+      `${describeVectors(vectors)}; createCollection says ${
+        name === undefined ? "" : `"${name}": `
+      }size ${wanted.size}, distance ${wanted.distance}`,
+      "Take another collectionName, or delete the collection and let it be made again",
+    );
+  }
+
   async #ensure(wanted: QdrantCreateCollection): Promise<void> {
     try {
-      const vectors = await this.#vectorsConfig() ?? await this.#make(wanted);
-      const name = this.#vectorName;
-      const found = (name === undefined ? vectors : vectors[name]) as {
-        size?: number;
-        distance?: string;
-      } | undefined;
-      if (found?.size === wanted.size && found.distance === wanted.distance) return;
-      throw this.#mismatch(
-        `${describeVectors(vectors)}; createCollection says ${
-          name === undefined ? "" : `"${name}": `
-        }` +
-          `size ${wanted.size}, distance ${wanted.distance}`,
-        "Take another collectionName, or delete the collection and let it be made again",
-      );
+      const fault = this.#faultOf(await this.#vectorsConfig() ?? await this.#make(wanted));
+      if (fault !== null) throw fault;
     } catch (error) {
       this.#created = undefined;
       throw error;

@@ -1,5 +1,6 @@
 /** The contract of a sink: where vectors go. */
 
+import type { Finding } from "../finding.ts";
 import { PgStreamError, type PgStreamErrorOptions } from "../errors.ts";
 import { vectorFault } from "../values/vector.ts";
 import type { RowSink, SearchOptions } from "./rows.ts";
@@ -48,6 +49,8 @@ export interface SinkLike extends RowSink {
   deleteMany?(ids: readonly PointId[]): Promise<unknown>;
   /** The nearest points, the nearest first. */
   search?(vector: VectorPoint["vector"], options?: SearchOptions): Promise<SearchHit[]>;
+  /** Looks whether the store can take what is written to it, and changes nothing. */
+  inspect?(): Promise<Finding[]>;
   /** Lets go of what the sink opened itself. May be called twice. */
   close?(): Promise<unknown>;
 }
@@ -155,6 +158,13 @@ export class SinkError extends PgStreamError {
     if (options.got !== undefined) this.got = options.got;
     if (options.retryAfterMs !== undefined) this.retryAfterMs = options.retryAfterMs;
   }
+}
+
+/** The finding for a store that cannot be asked. */
+export function unreachableStore(sink: string, subject: string, error: unknown): Finding {
+  if (!(error instanceof SinkError)) throw error;
+  const { summary, hint = "Look at the store's log" } = error;
+  return { check: `${sink}-connection`, level: "problem", subject, message: summary, fix: hint };
 }
 
 /**
