@@ -5,7 +5,7 @@
 import type { AnyRow, EventOf } from "../change.ts";
 import type { BatchLimits } from "../delivery/handler.ts";
 import type { SchemaChange } from "../delivery/schema_changes.ts";
-import type { SetupReport, TeardownReport } from "../replication/slot_manager.ts";
+import type { SetupReport } from "../replication/slot_manager.ts";
 import { parseWatched, parseWatchedName } from "../replication/watched_table.ts";
 import type { SearchOptions } from "../sinks/rows.ts";
 import type { SearchHit, Sink, SinkLike } from "../sinks/sink.ts";
@@ -445,17 +445,15 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   /**
    * Drops the slot, and the publication where this slot owns it. What is not there is no error.
    *
-   * @returns what was there, and was dropped
    * @throws {SlotError} of kind `slot-in-use` while somebody streams from it; `signal.reason`.
    */
   async teardown(
     options: { dropSlot?: boolean; dropPublication?: boolean; signal?: AbortSignal } = {},
-  ): Promise<TeardownReport> {
+  ): Promise<void> {
     const core = this.#core;
     core.mustBeIdle("teardown()");
-    const report = await core.slotManager().teardown(options);
+    await core.slotManager().teardown(options);
     if (options.dropSlot !== false) await core.backfills().forget();
-    return report;
   }
 
   /** The same as `stop()`. */

@@ -1,6 +1,6 @@
 /** `pgstream teardown`: takes away what `setup` made on the server. */
 
-import type { TeardownReport } from "../../replication/slot_manager.ts";
+import { SlotManager, type TeardownReport } from "../../replication/slot_manager.ts";
 import { PgStream } from "../../stream/pg_stream.ts";
 import { Asking } from "../asking.ts";
 import type { Command, Invocation } from "../command.ts";
@@ -40,14 +40,12 @@ async function run({ values, settings, terminal, signal }: Invocation): Promise<
       return 1;
     }
   }
-  const stream = new PgStream({
-    ...pick(told, "dsn"),
-    ...streamOptions(told),
-    // What is known of rows that were handed out goes with the slot.
-    backfill: "initial",
-    logger,
-  });
-  const report = await stream.teardown({ dropPublication: !keep, signal });
+  const source = { ...pick(told, "dsn"), logger };
+  const slots = new SlotManager({ ...source, slotName, publicationName });
+  const report = await slots.teardown({ dropPublication: !keep, signal });
+  // What is known of rows that were handed out goes with the slot: a stream keeps that, and its own is gone by now.
+  const stream = new PgStream({ ...source, ...streamOptions(told), backfill: "initial" });
+  await stream.teardown({ dropPublication: false, signal });
   if (values.json === true) {
     await terminal.printJson({ slotName, publicationName, ...report });
     return 0;
