@@ -95,17 +95,36 @@ export class CliWorld implements AsyncDisposable {
     };
   }
 
-  /** Vectors in a table of the store; 0 while it is not there. */
+  /** Vectors in a table of the store. Not to be asked for while somebody writes: PGlite has one backend for all. */
   async count(table: string): Promise<number> {
-    // Statements without parameters: PGlite has one backend, in which portals of several sessions meet.
-    const ask = async (sql: string) => (await this.vectors.unsafe(sql))[0]!;
-    if (!(await ask(`SELECT to_regclass('${table}') IS NOT NULL AS there`)).there) return 0;
-    return (await ask(`SELECT count(*)::int AS count FROM ${table}`)).count;
+    const [row] = await this.vectors.unsafe(`SELECT count(*)::int AS count FROM ${table}`);
+    return row!.count;
   }
 
-  /** Waits until there are so many. */
-  async has(table: string, count: number): Promise<void> {
-    await until(`${count} vectors`, async () => await this.count(table) === count, 30_000);
+  /** Waits until a stream has stored all rows that were there, and all that is committed by now. */
+  async stored(slotName: string, db: Pick<TestPostgres, "query"> = this.db): Promise<void> {
+    const filled = async () => {
+      const [row] = await db.query<{ there: boolean }>(
+        "SELECT to_regclass('pgstream.state') IS NOT NULL AS there",
+      );
+      if (!row!.there) return false;
+      const [state] = await db.query<{ value: string }>(
+        `SELECT value FROM pgstream.state WHERE key = 'slot/${slotName}'`,
+      );
+      const tables: { done: boolean }[] = Object.values(
+        JSON.parse(state?.value ?? "{}").tables ?? {},
+      );
+      return tables.length > 0 && tables.every(({ done }) => done);
+    };
+    await until("the rows that were there", filled, 30_000);
+    const [now] = await db.query<{ lsn: string }>("SELECT pg_current_wal_lsn()::text AS lsn");
+    await until("what was committed", async () => {
+      const [row] = await db.query<{ past: boolean }>(
+        `SELECT confirmed_flush_lsn >= '${now!.lsn}' AS past
+        FROM pg_replication_slots WHERE slot_name = '${slotName}'`,
+      );
+      return row?.past;
+    }, 30_000);
   }
 
   async close(): Promise<void> {
