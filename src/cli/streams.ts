@@ -6,6 +6,7 @@ import type { PgStreamOptions } from "../stream/options.ts";
 import { PgStream } from "../stream/pg_stream.ts";
 import type { Embedder } from "../sync/embedder.ts";
 import { openAiEmbedder } from "../sync/open_ai_embedder.ts";
+import type { SyncOptions } from "../sync/options.ts";
 import { formatTableName } from "../table_name.ts";
 import type { Config, EmbedderConfig, TableConfig } from "./config.ts";
 import { placeOf } from "./config_check.ts";
@@ -35,41 +36,66 @@ export interface StreamOfOptions {
  */
 export async function streamOf(
   settings: Settings,
-  { stream: options = {}, onEmbedded = () => {}, signal }: StreamOfOptions = {},
+  options: StreamOfOptions = {},
 ): Promise<PgStream> {
-  const { config, logger } = settings;
+  try {
+    return await madeOf(settings, options);
+  } catch (error) {
+    const { configPath } = settings;
+    if (!(error instanceof CliError) || configPath === null) throw error;
+    throw configError(`${configPath}: ${error.summary}`, error.hint!);
+  }
+}
+
+async function madeOf(
+  settings: Settings,
+  { stream: options = {}, onEmbedded = () => {}, signal }: StreamOfOptions,
+): Promise<PgStream> {
   const tables = tablesOf(settings);
-  const source = { logger, ...pick(settings, "dsn") };
-  const names = tables.map(([name]) => name);
-  const columns = await readTableColumns({ ...source, tables: names, signal });
+  const source = { logger: settings.logger, ...pick(settings, "dsn") };
   const stream = new PgStream({ ...source, ...streamOptions(settings), ...options });
   const embedders = new Embedders(onEmbedded);
   const stores = new Stores(settings);
+  // What can be told without the database is told first.
+  const ends = [];
+  for (const [name, table] of tables) {
+    ends.push(await endsOf(table, placeOf("tables", name), settings.config, embedders, stores));
+  }
+  const names = tables.map(([name]) => name);
+  const columns = await readTableColumns({ ...source, tables: names, signal });
   for (const [index, [name, table]] of tables.entries()) {
-    const path = placeOf("tables", name);
-    const rows = rowOptions(table, columns[index]!, path);
     if (table.columns !== undefined || table.where !== undefined) {
       stream.watch(name, { ...pick(table, "columns"), ...pick(table, "where") });
     }
-    const sink = table.sink ?? config.sink;
-    if (sink === undefined) throw missing(`${path}.sink`, '"sink": { "type": "pgvector", … }');
-    const embedder = table.embedder ?? config.embedder;
-    if (embedder === undefined) {
-      throw missing(`${path}.embedder`, '"embedder": { "model": "text-embedding-3-small" }');
-    }
     stream.sync(name, {
-      ...rows,
-      embed: embedders.of(
-        embedder,
-        table.embedder === undefined ? "embedder" : `${path}.embedder`,
-      ),
-      ...typeof embedder === "function" ? {} : pick(embedder, "batch"),
-      sink: await stores.of(sink, table.sink === undefined ? "sink" : `${path}.sink`),
+      ...rowOptions(table, columns[index]!, placeOf("tables", name)),
+      ...ends[index]!,
       ...pick(table, "backfill"),
       ...pick(table, "onModelChange"),
     });
   }
   return stream;
+}
+
+/** By what texts of a table become vectors, and where these go. */
+async function endsOf(
+  table: TableConfig,
+  path: string,
+  config: Config,
+  embedders: Embedders,
+  stores: Stores,
+): Promise<Pick<SyncOptions, "embed" | "batch" | "sink">> {
+  const { sink = config.sink, embedder = config.embedder } = table;
+  if (embedder === undefined) {
+    throw missing(`${path}.embedder`, '"embedder": { "model": "text-embedding-3-small" }');
+  }
+  if (sink === undefined) throw missing(`${path}.sink`, '"sink": { "type": "pgvector", … }');
+  const place = (key: "embedder" | "sink") => table[key] === undefined ? key : `${path}.${key}`;
+  return {
+    embed: embedders.of(embedder, place("embedder")),
+    ...typeof embedder === "function" ? {} : pick(embedder, "batch"),
+    sink: await stores.of(sink, place("sink")),
+  };
 }
 
 /** Those that the file has at its top. */
@@ -126,9 +152,9 @@ export function namedTables(settings: Settings, typed: readonly string[]): strin
 function tablesOf({ config, configPath }: Settings): [string, TableConfig][] {
   const tables = Object.entries(config.tables ?? {});
   if (tables.length === 0) {
-    throw new CliError(
-      configPath === null ? "There is no configuration file" : `${configPath} has no tables`,
-      { kind: "config", hint: "pgstream init writes one; --config names another" },
+    throw configError(
+      configPath === null ? "There is no configuration file" : "it has no tables",
+      "pgstream init writes one; --config names another",
     );
   }
   const names = new Map<string, string>();
@@ -141,10 +167,10 @@ function tablesOf({ config, configPath }: Settings): [string, TableConfig][] {
     }
     const other = names.get(full);
     if (other !== undefined) {
-      throw new CliError(`tables has ${full} twice, as "${other}" and as "${name}"`, {
-        kind: "config",
-        hint: "Leave one of them out",
-      });
+      throw configError(
+        `tables has ${full} twice, as "${other}" and as "${name}"`,
+        "Leave one of them out",
+      );
     }
     names.set(full, name);
   }
@@ -187,8 +213,12 @@ class Embedders {
 }
 
 function missing(path: string, example: string): CliError {
-  return new CliError(`${path} is missing`, {
-    kind: "config",
-    hint: `Add it there, or at the top of the file: ${example}`,
-  });
+  return configError(
+    `${path} is missing`,
+    `Add it there, or at the top of the file: ${example}`,
+  );
+}
+
+function configError(message: string, hint: string): CliError {
+  return new CliError(message, { kind: "config", hint });
 }
