@@ -42,7 +42,9 @@ function ofPieces(template: string, place: string): TextMaker {
   const pieces = template.split(COLUMN);
   const columns = pieces.filter((_, index) => index % 2 === 1);
   const between = pieces.filter((_, index) => index % 2 === 0);
-  if (columns.length === 0 || columns.includes("") || /\{\{|\}\}/.test(between.join(" "))) {
+  // Three of them mean something in other templates, and nothing here.
+  const odd = /\{\{\{|\}\}\}/.test(template) || /\{\{|\}\}/.test(between.join(" "));
+  if (odd || columns.length === 0 || columns.includes("")) {
     throw new CliError(`${place} has braces that name no column`, {
       kind: "config",
       hint:

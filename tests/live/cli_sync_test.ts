@@ -29,7 +29,7 @@ function fixed(status: Record<string, unknown>): Record<string, unknown> {
 }
 
 test("init, setup, sync, verify: from an empty folder to a store that is right, and on", async () => {
-  await using model = await startOpenAi();
+  const model = await startOpenAi();
   const flags = ["--table", "documents", "--model", "small", "--dimensions", "4"];
   const store = ["--sink-url", "${VECTORS_URL}", "--sink-name", "from_init"];
   await world.run(
@@ -63,6 +63,7 @@ test("init, setup, sync, verify: from an empty folder to a store that is right, 
   } finally {
     await teardown("pgstream.json");
     await world.db.query("DELETE FROM documents WHERE id = 21");
+    await model[Symbol.asyncDispose]();
   }
   assertEquals(await world.db.query("SELECT FROM pg_replication_slots"), []);
   assertEquals(await world.db.query("SELECT FROM pg_publication"), []);
@@ -218,7 +219,7 @@ describe("pgstream sync", () => {
     "outlives a server that is killed and comes back, and loses nothing",
     { skip: needsOwnServer },
     async () => {
-      await using own = await startPostgres();
+      const own = await startPostgres();
       await own.query("CREATE TABLE documents (id int PRIMARY KEY, title text, body text)");
       const file = await world.write("killed.json", world.config("killed"));
       const env = { DATABASE_URL: own.dsn };
@@ -235,6 +236,7 @@ describe("pgstream sync", () => {
       }
       ended(await syncing.ended);
       assertMatch(await world.run(["verify", "--config", file], { env }), /2 vectors: alike/);
+      await own.stop("immediate");
     },
   );
 
