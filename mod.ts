@@ -159,6 +159,8 @@ export {
 } from "./src/transport/transport.ts";
 export { isRetryable, PgStreamError, type PgStreamErrorOptions } from "./src/errors.ts";
 export type { Logger } from "./src/logger.ts";
+export type { Observe, StreamObserver, Work } from "./src/observer.ts";
+export type { Finding } from "./src/finding.ts";
 export { formatLsn, type Lsn, parseLsn } from "./src/lsn.ts";
 export type {
   VerifyDifference,

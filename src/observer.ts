@@ -1,33 +1,37 @@
 /** Who is told of a stream's work while it does it: for metrics and traces. */
 
-/** What takes time: a call of the handlers, a call of an embedder, a write into a store. */
+/** What takes time: a call of a handler, a call of an embedder, a write into a store. */
 export interface Work {
-  /** `batch`: events are handled; `embed`: texts become vectors; `sink`: points are written and removed. */
+  /**
+   * `batch`: a handler is called, of which `sync` is one; `embed`: texts become vectors; `sink`: `sync` writes rows into
+   * a store. The last two happen within a `batch`.
+   */
   kind: "batch" | "embed" | "sink";
-  /** The table, `schema.table`, where it is for one. */
-  table?: string;
-  /** How many events, texts, or points. */
+  /** How many events, texts, or rows. */
   size: number;
 }
 
-/** What a stream did. */
-export type Incident = "retry" | "reconnect";
+/** Does a piece of work in place of the stream. */
+export type Observe = <T>(work: Work, run: () => Promise<T>) => Promise<T>;
 
 /**
- * Is told by a stream what it does, as it does it. Every member is optional. What one throws is logged, and the
- * work goes on, but for `observe`, which does the work.
+ * Is told by a stream what it does, as it does it; it must not throw. How far a stream is, and what it has counted, is
+ * in `stream.status()`.
  */
 export interface StreamObserver {
   /**
-   * Called in place of the work: it must call `run` once, and return what that returns, or reject as it does.
-   * What runs inside may be observed itself, as embedding is within a batch.
+   * Called for each piece of work: it calls `run` once and returns what that returns, or rejects as that does. What
+   * it does otherwise is as if the handler, the embedder or the store did it. A handler that returns nothing is waited
+   * for then, which costs some microtasks.
    */
-  observe?<T>(work: Work, run: () => Promise<T>): Promise<T>;
+  observe?: Observe;
   /** An event was handled, or given up. Called for each of them: it should be quick. */
   settled?(
-    event: { schema: string; table: string; operation: string },
+    event: {
+      readonly schema: string;
+      readonly table: string;
+      readonly operation: "insert" | "update" | "delete" | "truncate";
+    },
     skipped: boolean,
   ): void;
-  /** Something was done that should not be done often. */
-  happened?(incident: Incident): void;
 }

@@ -27,8 +27,11 @@ export interface KnownServer {
   standbyStartedAt?: string;
 }
 
+/** What a slot's progress is stored under begins so; its name follows. */
+export const SLOT_KEY = "slot/";
+
 /** What is stored, as JSON. */
-interface Document {
+export interface Document {
   server: KnownServer | null;
   /** By the table's OID: one that is dropped and made anew is another table. */
   tables: Record<string, TableProgress>;
@@ -55,7 +58,7 @@ export class Progress {
   /** Empty until `load()`. */
   constructor(store: StateStore, slotName: string) {
     this.#store = store;
-    this.#key = `slot/${slotName}`;
+    this.#key = SLOT_KEY + slotName;
   }
 
   /** The server that it belongs to; null where none is known. */
@@ -75,7 +78,7 @@ export class Progress {
   /** Reads what was saved last. @throws {BackfillError} of kind `state-invalid`. */
   async load(): Promise<void> {
     const text = await this.#store.get(this.#key);
-    this.#document = text === null ? { server: null, tables: {} } : this.#parse(text);
+    this.#document = text === null ? { server: null, tables: {} } : parseProgress(text, this.#key);
   }
 
   /** Makes it last. */
@@ -113,23 +116,24 @@ export class Progress {
       Object.assign(progress, { after: null, rows: 0, lsn: null, done: false, void: begun });
     }
   }
+}
 
-  #parse(text: string): Document {
-    try {
-      const { server, tables } = JSON.parse(text) as Document;
-      if (server !== null && typeof server.systemId !== "string") throw new TypeError("server");
-      for (const { table, after } of Object.values(tables)) {
-        if (typeof table !== "string" || (after !== null && !Array.isArray(after))) {
-          throw new TypeError("tables");
-        }
+/** What is stored under a key. @throws {BackfillError} of kind `state-invalid`. */
+export function parseProgress(text: string, key: string): Document {
+  try {
+    const { server, tables } = JSON.parse(text) as Document;
+    if (server !== null && typeof server.systemId !== "string") throw new TypeError("server");
+    for (const { table, after } of Object.values(tables)) {
+      if (typeof table !== "string" || (after !== null && !Array.isArray(after))) {
+        throw new TypeError("tables");
       }
-      return { server, tables };
-    } catch (cause) {
-      throw new BackfillError(`Cannot read what the state store holds under "${this.#key}"`, {
-        kind: "state-invalid",
-        hint: "Delete it to begin all backfills anew.",
-        cause,
-      });
     }
+    return { server, tables };
+  } catch (cause) {
+    throw new BackfillError(`Cannot read what the state store holds under "${key}"`, {
+      kind: "state-invalid",
+      hint: "Delete it to begin all backfills anew.",
+      cause,
+    });
   }
 }

@@ -37,6 +37,8 @@ export interface DiagnoseOptions extends ConnectorOptions {
   publishGeneratedColumns?: boolean;
   /** What an update did not send is read again: by `readUnchanged`, or `sync`. Default: false. */
   readsUnchanged?: boolean;
+  /** A transaction that is open, or prepared, for longer is told of. Milliseconds, default 60,000. */
+  longMs?: number;
   /** Gives up: rejects with its reason. */
   signal?: AbortSignal | undefined;
 }
@@ -116,7 +118,8 @@ async function look(
   findings: Findings,
   signal: AbortSignal,
 ): Promise<void> {
-  const { slotName, publicationName, temporary = false, failover = false } = options;
+  const { slotName, publicationName, temporary = false, failover = false, longMs = 60_000 } =
+    options;
   await findServer(connection, findings, signal);
   if (findings.all.some(({ check, level }) => check === "server-version" && level === "problem")) {
     return;
@@ -138,5 +141,5 @@ async function look(
     publish: { columns, where },
   }));
   await findPublication(connection, { publicationName, slotName }, wanted, findings, signal);
-  await findSlot(connection, { slotName, temporary, failover }, findings, signal);
+  await findSlot(connection, { slotName, temporary, failover, longMs }, findings, signal);
 }

@@ -10,14 +10,14 @@ import type { Findings } from "./findings.ts";
 
 /** WAL that one should know of. */
 const MUCH_BYTES = 1_000_000_000;
-/** A transaction that is open for longer is no usual one. */
-const LONG_SECONDS = 60;
 
 /** How the slot is to be used. */
 export interface SlotUse {
   slotName: string;
   temporary: boolean;
   failover: boolean;
+  /** A transaction that is open for longer is no usual one. */
+  longMs: number;
 }
 
 /** Looks at the slot, and at those beside it. */
@@ -44,7 +44,7 @@ export async function findSlot(
     } catch (error) {
       if (signal.aborted || !(error instanceof PgStreamError)) throw error;
       findings.error(error, slotName);
-      return await findOpen(connection, findings, signal);
+      return await findOpen(connection, use.longMs, findings, signal);
     }
     await findUse(connection, slotName, slot.activePid, findings, signal);
     if (use.failover && !slot.failover) {
@@ -58,7 +58,7 @@ export async function findSlot(
     await findWal(connection, slotName, findings, signal);
   }
   await findOtherSlots(connection, slotName, findings, signal);
-  await findOpen(connection, findings, signal);
+  await findOpen(connection, use.longMs, findings, signal);
 }
 
 async function findUse(
@@ -166,6 +166,7 @@ async function findOtherSlots(
 /** What is open for long: a slot is not made before it ends, and keeps the WAL since it began. */
 async function findOpen(
   connection: Connection,
+  longMs: number,
   findings: Findings,
   signal: AbortSignal,
 ): Promise<void> {
@@ -173,7 +174,7 @@ async function findOpen(
     `SELECT pid, pg_catalog.round(EXTRACT(epoch FROM now() - xact_start))::bigint AS seconds
       FROM pg_catalog.pg_stat_activity
       WHERE backend_xid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()
-        AND now() - xact_start > interval '${LONG_SECONDS} seconds' ORDER BY 2 DESC LIMIT 5`,
+        AND now() - xact_start > interval '${longMs} milliseconds' ORDER BY 2 DESC LIMIT 5`,
     { signal },
   );
   for (const row of rowsOf(open)) {
@@ -187,7 +188,7 @@ async function findOpen(
   const prepared = await connection.query(
     `SELECT gid, pg_catalog.round(EXTRACT(epoch FROM now() - prepared))::bigint AS seconds
       FROM pg_catalog.pg_prepared_xacts
-      WHERE now() - prepared > interval '${LONG_SECONDS} seconds' ORDER BY 2 DESC LIMIT 5`,
+      WHERE now() - prepared > interval '${longMs} milliseconds' ORDER BY 2 DESC LIMIT 5`,
     { signal },
   );
   for (const row of rowsOf(prepared)) {

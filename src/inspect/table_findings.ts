@@ -54,7 +54,7 @@ function findIdentity(
   const name = formatTableName(table);
   const trouble = identityTrouble(table, connection.serverVersion < 180000 || publishesGenerated);
   if (trouble !== null) findings.problem("replica-identity", trouble.message, trouble.hint, name);
-  const warnings = identityWarnings(table);
+  const warnings = trouble === null ? identityWarnings(table) : [];
   for (const { message, hint } of warnings) {
     findings.warning("replica-identity", message, hint, name);
   }

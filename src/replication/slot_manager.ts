@@ -130,17 +130,6 @@ export class SlotManager {
   }
 
   /**
-   * Tells whether the publication is there and carries the tables, all of their columns, rows and operations: then a
-   * stream can read from it with nothing set up.
-   *
-   * @throws {ReplicationError} of kind `table-missing`, `table-not-publishable`; what connecting meets.
-   */
-  async publishes({ signal }: { signal?: AbortSignal } = {}): Promise<boolean> {
-    const { publishes } = await import("./publishes.ts");
-    return await publishes({ ...this.#options, tables: uniqueTables(this.#tables) }, signal);
-  }
-
-  /**
    * Drops the slot, then the publication where this slot owns it. What is not there is no error. On a standby the
    * publication stays, and a warning says so.
    *

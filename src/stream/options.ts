@@ -6,6 +6,7 @@ import type { BatchLimits, Failure, FailureDecision } from "../delivery/handler.
 import type { LaneKey } from "../delivery/lane_plan.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import type { StreamObserver } from "../observer.ts";
 import { checkPublicationName, checkSlotName } from "../replication/names.ts";
 import type { Connect } from "../transport/transport.ts";
 import type { Parsers } from "../values/types.ts";
@@ -129,6 +130,8 @@ export interface PgStreamOptions {
   temporary?: boolean;
   /** Default: warnings and errors to the console. `false`: nothing. */
   logger?: Logger | false;
+  /** Is told of the stream's work: for metrics and traces, see `./inspect`. Default: nobody is. */
+  observer?: StreamObserver;
 }
 
 /** Changes that were missed, because the slot that kept them was lost. */

@@ -6,7 +6,7 @@ import { onlyRow } from "../replication/server.ts";
 import { readTimelineEnd } from "../replication/timeline.ts";
 import type { Connection } from "../wire/connection.ts";
 import type { Connector } from "../wire/connector.ts";
-import type { KnownSystem } from "./position.ts";
+import type { KnownSystem } from "./continuation.ts";
 
 /** How often to ask. A standby that is restarted within that time of its promotion may be taken for another server. */
 const ASK_MS = 10_000;

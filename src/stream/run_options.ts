@@ -6,7 +6,7 @@ import type { Backend } from "../replication/backend.ts";
 import type { WatchedTable } from "../replication/watched_table.ts";
 import type { Connector } from "../wire/connector.ts";
 import type { Gap } from "./options.ts";
-import type { KnownSystem } from "./position.ts";
+import type { KnownSystem } from "./continuation.ts";
 import type { OpenStream } from "./source.ts";
 
 /** Where a stream begins to read. */

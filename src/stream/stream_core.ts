@@ -12,6 +12,7 @@ import type { SchemaChange, TableShape } from "../delivery/schema_changes.ts";
 import type { TransactionPart, TransactionQueue } from "../delivery/transaction_queue.ts";
 import { PgStreamError } from "../errors.ts";
 import { INVALID_LSN } from "../lsn.ts";
+import type { Observe, StreamObserver } from "../observer.ts";
 import { consoleLogger, type Logger, silentLogger } from "../logger.ts";
 import type { Backend } from "../replication/backend.ts";
 import { SlotManager } from "../replication/slot_manager.ts";
@@ -24,9 +25,11 @@ import { atBarrier, handledTo } from "./beside.ts";
 import { handlerRunning, nothingTo, notRunning, stopped } from "./errors.ts";
 import { Handlers } from "./handlers.ts";
 import { LateHandOver } from "./late_hand_over.ts";
+import { observed } from "./observed.ts";
 import { type Gap, type PgStreamOptions, type ResolvedOptions, resolveOptions } from "./options.ts";
 import { Patience } from "./patience.ts";
-import { isInUse, type KnownSystem } from "./position.ts";
+import type { KnownSystem } from "./continuation.ts";
+import { isInUse } from "./position.ts";
 import { ReadAgain } from "./read_again.ts";
 import { StreamRun } from "./run.ts";
 import type { RunBackfill } from "./run_backfill.ts";
@@ -74,9 +77,11 @@ export class StreamCore {
       loadTypes: typeLoader(this.#options.parsers, () => true),
       retry: this.#options.reconnect,
       logger: this.logger,
+      observe: this.#observe,
     });
   });
   #options: ResolvedOptions;
+  readonly #observer: StreamObserver | undefined;
   readonly #connection: Pick<PgStreamOptions, "dsn" | "password" | "connect">;
   readonly #sinks: Sink[] = [];
   /** Of synced tables that have their own. */
@@ -108,11 +113,17 @@ export class StreamCore {
     const logger = given.logger ?? consoleLogger;
     this.logger = logger === false ? silentLogger : logger;
     this.status = new StatusBoard(this.logger);
+    this.#observer = given.observer;
   }
 
   /** Rows beside the changes; null while nothing runs. */
   get backfill(): RunBackfill | null {
     return this.#backfill;
+  }
+
+  get #observe(): Observe | undefined {
+    const observer = this.#observer;
+    return observer?.observe && ((work, run) => observer.observe!(work, run));
   }
 
   /** Aborted when the run, or the last one, is told to stop. */
@@ -222,6 +233,7 @@ export class StreamCore {
     const frontier = new Frontier(INVALID_LSN);
     const settled = (event: ChangeEvent | LogicalMessage, skipped = false) => {
       this.status.settled(event, skipped);
+      if (event.operation !== "message") this.#observer?.settled?.(event, skipped);
       this.#source?.onSettled(event, skipped);
     };
     const queue = makeQueue({
@@ -334,7 +346,7 @@ export class StreamCore {
     return this.#queue = new Delivery({
       ...hooks,
       unchanged: reader,
-      handlers: this.handlers.bind(sink),
+      handlers: observed(this.handlers.bind(sink), this.#observe),
       messageHandlers: this.handlers.bindMessages(sink),
       batch: this.handlers.batch,
       lanes: new LanePlan(concurrency, key),

@@ -8,6 +8,7 @@ import type { LoadTypes } from "../delivery/row_values.ts";
 import { PgStreamError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
+import type { Observe } from "../observer.ts";
 import type { SearchOptions } from "../sinks/rows.ts";
 import type { SearchHit, SinkLike } from "../sinks/sink.ts";
 import type { TableName } from "../table_name.ts";
@@ -47,6 +48,8 @@ export interface SyncEngineOptions {
   /** For what fails and may pass; null: what fails once fails. */
   retry: RetryLimits | null;
   logger: Logger;
+  /** Does calls of embedders and writes of stores, where somebody is to be told of them. */
+  observe?: Observe | undefined;
 }
 
 /** The run of the stream, once it has its slot. */
@@ -107,15 +110,15 @@ export class SyncEngine {
   /** @throws {PgStreamError} `sync-options`, `unsupported`. */
   constructor(options: SyncEngineOptions) {
     this.#options = options;
-    const { sink, slotName, logger } = options;
-    const defaults = { sink, embedders: new WeakMap<Embedder, BatchEmbedder>() };
+    const { sink, slotName, logger, observe } = options;
+    const defaults = { sink, embedders: new WeakMap<Embedder, BatchEmbedder>(), observe };
     for (const { name, options: given } of options.tables) {
       const sync = resolveSync(name, given, defaults);
       this.#syncs.set(sync.table, { name, sync });
     }
     const syncs = [...this.#syncs.values()].map(({ sync }) => sync);
     this.#sinks = [...new Set(syncs.map(({ sink }) => sink))];
-    this.#rows = new RowSync(syncs);
+    this.#rows = new RowSync(syncs, observe);
     this.#positions = new Positions({ slotName, sinks: this.#sinks, logger, timers: systemTimers });
   }
 

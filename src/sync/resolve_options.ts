@@ -1,6 +1,7 @@
 /** What `sync` was told of a table, checked, and what its rows are embedded by. */
 
 import { PgStreamError } from "../errors.ts";
+import type { Observe } from "../observer.ts";
 import type { SinkLike } from "../sinks/sink.ts";
 import { formatTableName, type TableName } from "../table_name.ts";
 import { type BatchEmbedder, batchEmbedder, isBatchEmbedder } from "./batched_embedder.ts";
@@ -25,6 +26,8 @@ export interface SyncDefaults {
   sink: SinkLike | null;
   /** By what the users passed; those that are not there yet are added. */
   embedders: WeakMap<Embedder, BatchEmbedder>;
+  /** Does calls of embedders, where somebody is to be told of them. */
+  observe?: Observe | undefined;
 }
 
 /**
@@ -37,7 +40,7 @@ export function resolveSync(
   name: TableName,
   // Who writes JavaScript may pass anything.
   options: SyncOptions,
-  { sink: defaultSink, embedders }: SyncDefaults,
+  { sink: defaultSink, embedders, observe }: SyncDefaults,
 ): TableSync {
   const table = formatTableName(name);
   const wrong = (what: string, hint: string): PgStreamError =>
@@ -111,7 +114,7 @@ export function resolveSync(
       ...(payload === undefined ? {} : { payload }),
       ...(chunk === undefined ? {} : { chunk }),
     }),
-    embed: batched(options, embedders, wrong),
+    embed: batched(options, embedders, observe, wrong),
     backfill,
     onModelChange,
   };
@@ -121,6 +124,7 @@ export function resolveSync(
 function batched(
   { embed, batch }: SyncOptions,
   embedders: WeakMap<Embedder, BatchEmbedder>,
+  observe: Observe | undefined,
   wrong: (what: string, hint: string) => PgStreamError,
 ): BatchEmbedder {
   if (isBatchEmbedder(embed)) {
@@ -130,7 +134,7 @@ function batched(
   let shared = embedders.get(embed);
   if (shared === undefined) {
     try {
-      shared = batchEmbedder(embed, batch);
+      shared = batchEmbedder(observe === undefined ? embed : observed(embed, observe), batch);
     } catch (error) {
       if (!(error instanceof PgStreamError)) throw error;
       throw wrong(`batch: ${error.summary}`, error.hint!);
@@ -138,4 +142,12 @@ function batched(
     embedders.set(embed, shared);
   }
   return shared;
+}
+
+/** The same, of which each call is told; one that was made by `batchEmbedder()` calls what nobody sees. */
+function observed(embed: Embedder, observe: Observe): Embedder {
+  const told: Embedder = (texts, context) =>
+    observe({ kind: "embed", size: texts.length }, async () => await embed(texts, context));
+  const { model, dimensions, maxTexts, maxChars } = embed;
+  return Object.assign(told, { model, dimensions, maxTexts, maxChars });
 }

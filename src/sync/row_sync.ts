@@ -1,6 +1,7 @@
 /** Brings what events did to rows of synced tables into their stores. */
 
 import type { ChangeEvent } from "../change.ts";
+import type { Observe } from "../observer.ts";
 import { PgStreamError } from "../errors.ts";
 import type { RowState, RowVector, RowWrite, SourcePosition } from "../sinks/rows.ts";
 import type { SinkLike } from "../sinks/sink.ts";
@@ -42,8 +43,14 @@ export class RowSync {
   readonly #kept = new Map<BatchEmbedder, KeptVectors>();
   readonly #ahead = new Map<SinkLike, RowsAhead>();
 
-  /** @param syncs one for each table and sink, at most */
-  constructor(syncs: readonly TableSync[]) {
+  readonly #observe: Observe;
+
+  /**
+   * @param syncs one for each table and sink, at most
+   * @param observe does what is written into stores
+   */
+  constructor(syncs: readonly TableSync[], observe: Observe = (_work, run) => run()) {
+    this.#observe = observe;
     for (const sync of syncs) {
       const tables = this.#sinks.get(sync.sink) ?? new Map<string, TableSync>();
       this.#sinks.set(sync.sink, tables.set(sync.table, sync));
@@ -121,11 +128,14 @@ export class RowSync {
     rows: readonly RowWrite[],
     context: SyncContext,
   ): Promise<void> {
-    if (sink.apply === undefined) return await writePoints(sink, rows);
     // How far the stream is where it has nothing for this store, the store is told in time.
     if (rows.length === 0) return;
+    const work = { kind: "sink", size: rows.length } as const;
+    if (sink.apply === undefined) {
+      return await this.#observe(work, () => writePoints(sink, rows));
+    }
     const position = context.position(sink);
-    await sink.apply(rows, position);
+    await this.#observe(work, () => sink.apply!(rows, position));
     if (position !== null) context.stored(sink, position);
   }
 }

@@ -3,7 +3,7 @@
 import process from "node:process";
 import { MemoryStateStore } from "../../backfill/state_store.ts";
 import type { ChangeEvent } from "../../change.ts";
-import { SlotManager } from "../../replication/slot_manager.ts";
+import { publishes } from "../../inspect/publishes.ts";
 import { PgStream } from "../../stream/pg_stream.ts";
 import { formatTableName, parseTableName } from "../../table_name.ts";
 import type { Command, Invocation } from "../command.ts";
@@ -153,8 +153,7 @@ async function publicationToMake(
 ): Promise<string | null> {
   if (lasting) return null;
   const connector = dsn === undefined ? { logger } : { dsn, logger };
-  const slots = new SlotManager({ ...connector, publicationName, tables });
-  return await slots.publishes({ signal }) ? null : tailName();
+  return await publishes({ ...connector, publicationName, tables, signal }) ? null : tailName();
 }
 
 function tailName(): string {

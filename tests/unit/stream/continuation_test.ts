@@ -7,9 +7,9 @@ import type { SystemIdentity } from "../../../src/replication/server.ts";
 import {
   type Continuation,
   continueAt,
-  isSlotLost,
   type KnownSystem,
-} from "../../../src/stream/position.ts";
+} from "../../../src/stream/continuation.ts";
+import { isSlotLost } from "../../../src/stream/position.ts";
 
 interface Situation {
   /** The slot's position. */
