@@ -1,10 +1,13 @@
 /** Metrics and probes of a stream that runs, over HTTP, where they are asked for. */
 
-import type { PgStreamOptions } from "../stream/options.ts";
+import type { StreamMetrics } from "../inspect/metrics.ts";
 import type { PgStream } from "../stream/pg_stream.ts";
 import type { Invocation } from "./command.ts";
 import type { Config } from "./config.ts";
-import { CliError, usageError } from "./errors.ts";
+import { usageError } from "./errors.ts";
+import type { MetricsServer } from "./metrics_server.ts";
+import { pick } from "./pick.ts";
+import type { Settings } from "./settings.ts";
 
 /** Where they are served. */
 export interface MonitoringOptions {
@@ -13,14 +16,6 @@ export interface MonitoringOptions {
   host: string;
   /** Beyond that the stream is not ready. */
   maxLagSeconds: number;
-}
-
-/** What serves them. */
-export interface Monitoring {
-  /** For the stream that is looked at. */
-  options: PgStreamOptions;
-  /** Begins to serve. @returns what ends it */
-  serve(stream: PgStream): Promise<{ close(): Promise<void> }>;
 }
 
 /** Flags come before the file. Null: they are not asked for. @throws {CliError} of kind `usage` */
@@ -47,14 +42,21 @@ export function monitoringOptions(
   };
 }
 
-/** What is to serve them. @throws {CliError} of kind `unsupported`: this version has nothing that does */
-export function monitoringOf(_options: MonitoringOptions): Promise<Monitoring> {
-  return Promise.reject(
-    new CliError("This version serves no metrics", {
-      kind: "unsupported",
-      hint: "Leave out --metrics-port, and metrics in the file",
-    }),
-  );
+/** What is to be served of the stream that it observes. Loaded where it is asked for. */
+export async function metricsOf(settings: Settings): Promise<StreamMetrics> {
+  const { StreamMetrics } = await import("../inspect/metrics.ts");
+  const { slotName, logger } = settings;
+  return new StreamMetrics({ slot: { ...pick(settings, "dsn"), slotName, logger } });
+}
+
+/** Serves them. @throws {CliError} of kind `metrics-port` */
+export async function serve(
+  options: MonitoringOptions,
+  stream: PgStream,
+  metrics: StreamMetrics,
+): Promise<MetricsServer> {
+  const { serveMetrics } = await import("./metrics_server.ts");
+  return await serveMetrics({ ...options, stream, metrics });
 }
 
 function numberOf(values: Invocation["values"], name: string): number | undefined {

@@ -24,8 +24,6 @@ export { sinkOf } from "./stores.ts";
 export interface StreamOfOptions {
   /** Of the stream; they come before those of the file. */
   stream?: PgStreamOptions;
-  /** Is told how many texts became vectors, after each call of an embedder. */
-  onEmbedded?: (texts: number) => void;
   signal?: AbortSignal;
 }
 
@@ -49,12 +47,12 @@ export async function streamOf(
 
 async function madeOf(
   settings: Settings,
-  { stream: options = {}, onEmbedded = () => {}, signal }: StreamOfOptions,
+  { stream: options = {}, signal }: StreamOfOptions,
 ): Promise<PgStream> {
   const tables = tablesOf(settings);
   const source = { logger: settings.logger, ...pick(settings, "dsn") };
   const stream = new PgStream({ ...source, ...streamOptions(settings), ...options });
-  const embedders = new Embedders(onEmbedded);
+  const embedders = new Embedders();
   const stores = new Stores(settings);
   // What can be told without the database is told first.
   const ends = [];
@@ -179,36 +177,19 @@ function tablesOf({ config, configPath }: Settings): [string, TableConfig][] {
 
 /** Tables that say the same share an embedder, and its limits. */
 class Embedders {
-  readonly #onEmbedded: (texts: number) => void;
-  readonly #made = new Map<unknown, Embedder>();
-
-  constructor(onEmbedded: (texts: number) => void) {
-    this.#onEmbedded = onEmbedded;
-  }
+  readonly #made = new Map<string, Embedder>();
 
   of(embedder: EmbedderConfig | Embedder, place: string): Embedder {
-    const key = typeof embedder === "function" ? embedder : sameKey(embedder);
-    const made = this.#made.get(key) ?? this.#make(embedder, place);
-    this.#made.set(key, made);
-    return made;
-  }
-
-  #make(embedder: EmbedderConfig | Embedder, place: string): Embedder {
-    // What is passed in may be a queue with limits of its own: it is taken as it is.
     if (typeof embedder === "function") return embedder;
+    const key = sameKey(embedder);
     const { batch: _, ...options } = embedder;
-    let embed: Embedder;
     try {
-      embed = openAiEmbedder(options);
+      const made = this.#made.get(key) ?? openAiEmbedder(options);
+      this.#made.set(key, made);
+      return made;
     } catch (error) {
       throw inPlace(place, error);
     }
-    const counted: Embedder = async (texts, context) => {
-      const vectors = await embed(texts, context);
-      this.#onEmbedded(texts.length);
-      return vectors;
-    };
-    return Object.assign(counted, pick(embed, "model"), pick(embed, "dimensions"));
   }
 }
 

@@ -1,6 +1,7 @@
 /** Says how a stream is doing while it runs: a line that is kept fresh for a person, now and then a line in a pipe. */
 
 import process from "node:process";
+import type { StreamObserver, Work } from "../observer.ts";
 import type { StreamState } from "../stream/status.ts";
 import type { PgStream } from "../stream/pg_stream.ts";
 import { streamLine } from "./progress_line.ts";
@@ -11,12 +12,17 @@ const IN_A_PIPE_MS = 60_000;
 /** Nothing is to be fresh after these: the line stays. */
 const LAST: readonly StreamState[] = ["stopped", "failed"];
 
-/** Texts that became vectors. */
-export class EmbeddedTexts {
+/** Counts texts that became vectors. */
+export class EmbeddedTexts implements StreamObserver {
   /** How many. */
   count = 0;
-  /** For `streamOf()`. */
-  readonly add = (texts: number): void => void (this.count += texts);
+
+  /** Counts them. */
+  async observe<T>({ kind, size }: Work, run: () => Promise<T>): Promise<T> {
+    const result = await run();
+    if (kind === "embed") this.count += size;
+    return result;
+  }
 }
 
 /**

@@ -194,6 +194,30 @@ describe("pgstream sync", () => {
     }
   });
 
+  test("--metrics-port serves metrics and probes while it runs", async () => {
+    const file = await world.write(
+      "served.json",
+      world.config("served", { metrics: { port: 1, maxLagSeconds: 60 } }),
+    );
+    const syncing = new Cli(["sync", "--metrics-port", "0", "--config", file], world.options());
+    try {
+      await syncing.shows(/^streaming/m);
+      await world.stored("cli_served");
+      const [, url] = /^Metrics and probes are at (http:\S+)$/m.exec(syncing.stderr)!;
+      const ready = await fetch(`${url}/readyz`);
+      assertEquals([ready.status, await ready.text()], [200, "ok\n"]);
+      const metrics = await (await fetch(`${url}/metrics`)).text();
+      assertMatch(metrics, /\n\w*\{[^}]*table="public\.documents"[^}]*\} 20\n/);
+      const other = ["sync", "--metrics-port", new URL(url!).port, "--slot", "cli_other"];
+      const taken = await new Cli([...other, "--config", file], world.options()).ended;
+      assertMatch(ended(taken, 1).stderr, /Cannot serve metrics on 127\.0\.0\.1.*EADDRINUSE/);
+    } finally {
+      syncing.signal("SIGINT");
+    }
+    ended(await syncing.ended);
+    await teardown(file);
+  });
+
   test("goes on, and tells so, where its session is ended on the server", async () => {
     const file = await world.write("lost.json", world.config("lost"));
     const syncing = new Cli(["sync", "--config", file], world.options());

@@ -102,7 +102,10 @@ export class CliWorld implements AsyncDisposable {
   }
 
   /** Waits until a stream has stored all rows that were there, and all that is committed by now. */
-  async stored(slotName: string, db: Pick<TestPostgres, "query"> = this.db): Promise<void> {
+  async stored(
+    slotName: string,
+    db: { query<Row extends object>(sql: string): Promise<Row[]> } = this.db,
+  ): Promise<void> {
     const filled = async () => {
       const [row] = await db.query<{ there: boolean }>(
         "SELECT to_regclass('pgstream.state') IS NOT NULL AS there",

@@ -49,7 +49,7 @@ async function run(
     ...values.key === undefined ? {} : { keys: values.key as string[] },
   };
   const embedded = new EmbeddedTexts();
-  const stream = await streamOf(told, { onEmbedded: embedded.add, signal });
+  const stream = await streamOf(told, { stream: { observer: embedded }, signal });
   const telling = tellOf(stream, terminal, { json: values.json === true, embedded });
   try {
     await stream.setup({ signal });

@@ -1,8 +1,11 @@
 /** `pgstream sync`: keeps a store in step with tables, as a file says. */
 
+import { observeAll } from "../../inspect/observe_all.ts";
 import type { PgStream } from "../../stream/pg_stream.ts";
 import type { Command, Invocation } from "../command.ts";
-import { monitoringOf, monitoringOptions } from "../monitoring.ts";
+import type { MetricsServer } from "../metrics_server.ts";
+import { metricsOf, type MonitoringOptions, monitoringOptions, serve } from "../monitoring.ts";
+import type { Settings } from "../settings.ts";
 import { streamOf } from "../streams.ts";
 import { EmbeddedTexts, tellOf } from "../watched_stream.ts";
 
@@ -45,30 +48,40 @@ export const sync: Command = {
 };
 
 async function run(invocation: Invocation): Promise<void> {
-  const { values, settings, terminal, signal } = invocation;
+  const { values, settings, signal } = invocation;
   const told = await settings();
-  const asked = monitoringOptions(values, told.config);
-  const monitoring = asked === null ? null : await monitoringOf(asked);
-  const embedded = new EmbeddedTexts();
+  const monitored = monitoringOptions(values, told.config);
   try {
-    const stream = await streamOf(told, {
-      ...monitoring === null ? {} : { stream: monitoring.options },
-      onEmbedded: embedded.add,
-      signal,
-    });
-    const server = await monitoring?.serve(stream);
-    const telling = tellOf(stream, terminal, { json: values.json === true, embedded });
-    try {
-      await runStream(stream, told.slotName, invocation);
-    } finally {
-      telling.end();
-      await stream.stop();
-      await server?.close();
-    }
+    await synced(invocation, told, monitored);
   } catch (error) {
     // Nothing was in hand yet, so that all is as after any other end.
     if (values.once !== true && signal.aborted && error === signal.reason) return;
     throw error;
+  }
+}
+
+async function synced(
+  invocation: Invocation,
+  told: Settings,
+  monitored: MonitoringOptions | null,
+): Promise<void> {
+  const { values, terminal, signal } = invocation;
+  const embedded = new EmbeddedTexts();
+  const metrics = monitored === null ? null : await metricsOf(told);
+  const observer = metrics === null ? embedded : observeAll(embedded, metrics);
+  const stream = await streamOf(told, { stream: { observer }, signal });
+  let server: MetricsServer | undefined;
+  const telling = tellOf(stream, terminal, { json: values.json === true, embedded });
+  try {
+    if (monitored !== null && metrics !== null) {
+      server = await serve(monitored, stream, metrics);
+      terminal.note(`Metrics and probes are at ${server.url}`);
+    }
+    await runStream(stream, told.slotName, invocation);
+  } finally {
+    telling.end();
+    await stream.stop();
+    await server?.close();
   }
 }
 

@@ -277,6 +277,15 @@ describe("a file", () => {
     assertEquals(other.message, `${keys}: slotNam is not known. Did you mean "slotName"?`);
   });
 
+  test("as the README has it can be", async () => {
+    const readme = await readFile(new URL("../../../README.md", import.meta.url), "utf8");
+    const files = [...readme.matchAll(/^```jsonc\n([^]*?)^```$/gm)];
+    assertEquals(files.length, 1);
+    for (const [, text] of files) {
+      checkConfig(parseJsonText(text!), { environment: { DATABASE_URL: "postgresql://h/d" } });
+    }
+  });
+
   test("as init writes it can be, for each store, with and without a table", () => {
     for (const sink of ["pgvector", "qdrant"] as const) {
       for (const dimensions of [384, 3072]) {
