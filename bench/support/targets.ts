@@ -72,6 +72,12 @@ export const TARGETS: Readonly<Record<string, Target>> = {
   cpu_per_event_10m_vs_1m: { question: "how cost grows with events", is: "<=", value: 1.1 },
   cpu_per_event_1000_tables_vs_1: { question: "… with tables", is: "<=", value: 1.2 },
   cpu_per_event_200_columns_vs_20: { question: "… with columns", is: "<=", value: 10 },
+  tail_wall_vs_handler: {
+    question:
+      "a large transaction through `pgstream tail --json` against a handler that does nothing",
+    is: "<=",
+    value: 1.5,
+  },
   first_event_ms: { question: "process start → first event, slot in place", is: "<=", value: 300 },
   core_bundle_gzip_kb: { question: "size of the core", is: "<=", value: 40 },
   pgoutput_bundle_gzip_kb: { question: "size of the decoder alone", is: "<=", value: 5 },

@@ -3,7 +3,7 @@
 import type { ChangeEvent } from "../change.ts";
 import { formatTableName } from "../table_name.ts";
 import { printable, type Terminal, type Tone } from "./terminal.ts";
-import { cut, padded, widthOf } from "./text_width.ts";
+import { beginning, cut, padded, widthOf } from "./text_width.ts";
 
 /** A value is cut here, so that those behind it have a place. */
 const VALUE_COLUMNS = 40;
@@ -23,8 +23,12 @@ export interface LineLayout {
   columns: number;
   /** Cells of the longest table's name. */
   tableColumns: number;
-  /** Only these columns, in this order. Null: all that came. */
+  /** Cells of the longest key so far, or fewer: longer ones push what is behind them. */
+  keyColumns: number;
+  /** Only these columns, in this order. Null: all that came, but for those of the key. */
   only: readonly string[] | null;
+  /** Columns of the primary key, which stand at the line's beginning. */
+  keyNames: readonly string[];
   /** Colours a text. */
   tone: Terminal["tone"];
 }
@@ -32,24 +36,37 @@ export interface LineLayout {
 /** Pieces of a line, each with its tone, cut where the line ends. */
 class Line {
   readonly #tone: Terminal["tone"];
-  #left: number;
-  #text = "";
+  readonly #columns: number;
+  readonly #pieces: { text: string; tone: Tone | undefined }[] = [];
+  #width = 0;
 
   constructor(columns: number, tone: Terminal["tone"]) {
-    this.#left = columns;
+    this.#columns = columns;
     this.#tone = tone;
   }
 
-  /** Adds a piece. */
+  /** Adds a piece; past the end none. */
   add(text: string, tone?: Tone): void {
-    if (this.#left <= 0 || text === "") return;
-    const fits = cut(text, this.#left);
-    this.#left -= widthOf(fits);
-    this.#text += tone === undefined ? fits : this.#tone(tone, fits);
+    if (text === "" || this.#width > this.#columns) return;
+    this.#pieces.push({ text, tone });
+    this.#width += widthOf(text);
   }
 
   toString(): string {
-    return this.#text.trimEnd();
+    const last = this.#pieces.at(-1)!;
+    const trimmed = last.text.trimEnd();
+    this.#width -= last.text.length - trimmed.length;
+    last.text = trimmed;
+    let left = this.#width > this.#columns ? this.#columns - 1 : Infinity;
+    let line = "";
+    for (const { text, tone } of this.#pieces) {
+      const width = widthOf(text);
+      const fits = width <= left ? text : beginning(text, left);
+      line += tone === undefined || fits === "" ? fits : this.#tone(tone, fits);
+      left -= width;
+      if (left < 0) return `${line}…`;
+    }
+    return line;
   }
 }
 
@@ -62,22 +79,16 @@ export function eventLine(event: ChangeEvent, layout: LineLayout): string {
   line.add(`${padded(printable(formatTableName(event)), layout.tableColumns)} `, "accent");
   if (key === null) return `${line}`;
   if (oldKey !== null) line.add(`${printable(oldKey)} → `, "faint");
-  line.add(printable(key), "strong");
-  const names = layout.only ?? [...Object.keys(row), ...event.unchanged];
-  for (const name of names) {
-    const unchanged = event.unchanged.includes(name);
-    if (!unchanged && !Object.hasOwn(row, name)) continue;
+  line.add(oldKey === null ? padded(printable(key), layout.keyColumns) : printable(key), "strong");
+  for (const name of namesOf(event, layout)) {
     line.add(`  ${printable(name)} `, "faint");
-    if (unchanged) {
+    if (event.unchanged.includes(name)) {
       line.add("(unchanged)", "faint");
       continue;
     }
     const value = (row as Record<string, unknown>)[name];
-    const old = operation === "update" && oldRow !== null && Object.hasOwn(oldRow, name)
-      ? (oldRow as Record<string, unknown>)[name]
-      : value;
-    if (old !== value) {
-      addValue(line, old, "faint");
+    if (isChanged(event, name)) {
+      addValue(line, (oldRow as Record<string, unknown>)[name], "faint");
       line.add(" → ", "faint");
       addValue(line, value, "strong");
     } else {
@@ -85,6 +96,25 @@ export function eventLine(event: ChangeEvent, layout: LineLayout): string {
     }
   }
   return `${line}`;
+}
+
+/** What is shown of it, in this order: what has changed first, where that is known, for a line has its end. */
+function namesOf(event: ChangeEvent, { only, keyNames }: LineLayout): string[] {
+  const { operation, row, unchanged } = event;
+  if (only !== null) {
+    return only.filter((name) => unchanged.includes(name) || Object.hasOwn(row, name));
+  }
+  // Of a row that is gone the server may tell nothing but its key, which stands there.
+  const names = [...Object.keys(row), ...unchanged].filter((name) => !keyNames.includes(name));
+  if (operation !== "update") return names;
+  const changed = names.filter((name) => isChanged(event, name));
+  return [...changed, ...names.filter((name) => !changed.includes(name))];
+}
+
+/** True where the row before is known, and had another value. */
+function isChanged({ operation, oldRow, row }: ChangeEvent, name: string): boolean {
+  return operation === "update" && oldRow !== null && Object.hasOwn(oldRow, name) &&
+    Object.hasOwn(row, name) && oldRow[name] !== row[name];
 }
 
 function addValue(line: Line, value: unknown, tone?: Tone): void {

@@ -18,7 +18,8 @@ export async function overview(terminal: Terminal): Promise<string> {
   for (const [name, load] of Object.entries(COMMANDS)) {
     lines.push(`  ${terminal.tone("accent", name.padEnd(10))} ${(await load()).summary}`);
   }
-  lines.push("", "pgstream COMMAND --help tells more, with examples. To begin with:", "");
+  lines.push("", "pgstream COMMAND --help tells more, with examples; pgstream --version, which");
+  lines.push("release this is. To begin with:", "");
   lines.push("  pgstream doctor --dsn postgresql://user@localhost/app documents");
   return lines.join("\n");
 }

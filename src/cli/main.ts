@@ -10,8 +10,10 @@ import { COMMANDS } from "./commands.ts";
 import { usageError } from "./errors.ts";
 import { helpOf, overview } from "./help.ts";
 import { causeOf, messageOf } from "./message.ts";
+import { nearest } from "./nearest.ts";
 import { readSettings, type Settings } from "./settings.ts";
-import { Terminal } from "./terminal.ts";
+import { printable, Terminal } from "./terminal.ts";
+import { VERSION } from "./version.ts";
 
 /** What was typed, or a file, cannot be. */
 const USAGE_STATUS = 2;
@@ -42,6 +44,10 @@ async function run(
     if (about === undefined) await terminal.print(await overview(terminal));
     else await terminal.print(helpOf(about, await load(about), terminal));
     return name === undefined ? USAGE_STATUS : 0;
+  }
+  if (name === "--version") {
+    await terminal.print(VERSION);
+    return 0;
   }
   const command = await load(name);
   const { values, positionals } = parse(name, command, rest);
@@ -79,7 +85,11 @@ async function run(
 async function load(name: string): Promise<Command> {
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command !== undefined) return await command();
-  throw usageError(`There is no command "${name}"`, "pgstream --help names them all");
+  const meant = nearest(name, Object.keys(COMMANDS));
+  throw usageError(
+    `There is no command "${printable(name)}"`,
+    meant === null ? "pgstream --help names them all" : `Did you mean pgstream ${meant}?`,
+  );
 }
 
 function parse(

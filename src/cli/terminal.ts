@@ -20,6 +20,7 @@ export class Terminal {
   readonly isPerson: boolean;
   readonly #colours: boolean;
   readonly #errorColours: boolean;
+  #readerLeft: () => void = () => process.exit(0);
 
   /** Looks at what this process was given. https://no-color.org, https://force-color.org */
   constructor() {
@@ -31,8 +32,13 @@ export class Terminal {
     // Whoever reads may leave, as `head` does: there is nobody to tell.
     process.stdout.on("error", (error: { code?: string }) => {
       if (error.code !== "EPIPE") throw error;
-      process.exit(0);
+      this.#readerLeft();
     });
+  }
+
+  /** Says what is done, in place of ending the process, when whoever reads stdout has left. */
+  onReaderLeft(listener: () => void): void {
+    this.#readerLeft = listener;
   }
 
   /** How many characters fit on a line of it; 80 where nobody knows. */
@@ -80,11 +86,16 @@ export class Terminal {
   }
 }
 
-/** Text without what would move a terminal's cursor, or colour it: of values, which anybody may have written. */
+/** Text without what would move a terminal's cursor, colour it, or turn it around: of values, which anybody may have written. */
 export function printable(text: string): string {
   // deno-lint-ignore no-control-regex
-  return text.replaceAll(/[\x00-\x1f\x7f-\x9f]/g, (character) => {
+  const hidden = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+  return text.replaceAll(hidden, (character) => {
     const short: Record<string, string> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
-    return short[character] ?? `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
+    const code = character.charCodeAt(0);
+    return short[character] ??
+      (code < 256
+        ? `\\x${code.toString(16).padStart(2, "0")}`
+        : `\\u${code.toString(16).padStart(4, "0")}`);
   });
 }

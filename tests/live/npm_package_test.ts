@@ -1,10 +1,10 @@
 /** The tarball for npm: installed by npm into an empty folder, run, and checked by TypeScript's compiler. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { execFile } from "node:child_process";
 import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -27,10 +27,11 @@ before(async () => {
   const tarball = join(folder, "pgstream.tgz");
   // As `deno task pack` does.
   await run(root, await runtimePath("deno"), [
-    "pack",
-    "--allow-dirty",
-    "--no-source-maps",
-    `--output=${tarball}`,
+    "run",
+    "-A",
+    "--no-check",
+    "tests/support/package/pack.ts",
+    tarball,
   ]);
   await writeFile(join(folder, "package.json"), `{ "private": true, "type": "module" }\n`);
   const npm = join((await install("npm")).folder, "bin", "npm-cli.js");
@@ -44,11 +45,16 @@ after(async () => {
 });
 
 /** @returns what it printed. */
-async function run(cwd: string, program: string, args: string[]): Promise<string> {
+async function run(
+  cwd: string,
+  program: string,
+  args: string[],
+  env: Record<string, string> = {},
+): Promise<string> {
   const { stdout } = await promisify(execFile)(program, args, {
     cwd,
     timeout: 100_000,
-    env: { ...process.env, NO_COLOR: "1" },
+    env: { ...process.env, NO_COLOR: "1", ...env },
   }).catch((error) => {
     throw new Error(`${args.slice(0, 2).join(" ")}: ${error.stdout}\n${error.stderr}`);
   });
@@ -90,6 +96,36 @@ test("whoever installs the package streams rows with it, and imports every entry
   const printed = (await running).trim().split("\n");
   const rows = ["insert 1 true", "insert 2 true", "insert 3 false"];
   assertEquals(printed.sort(), [...rows, ...exported.map((entry) => `${entry} true`)].sort());
+});
+
+test("whoever installs the package has pgstream: by npx, by bunx, by Deno", async () => {
+  const installed = join(folder, "node_modules/@pgstream/pgstream");
+  const { bin } = JSON.parse(await readFile(join(installed, "package.json"), "utf8"));
+  assertEquals(bin, { pgstream: "./src/cli/bin.js" });
+  const npx = join((await install("npm")).folder, "bin", "npx-cli.js");
+  const node = await runtimePath("node");
+  const bun = await runtimePath("bun");
+  const deno = await runtimePath("deno");
+  const cli = "node_modules/@pgstream/pgstream/src/cli/mod.js";
+  // What the README names: nothing else is asked for.
+  const permissions = ["--no-prompt", "--allow-net", "--allow-env", "--allow-read"];
+  const ways: [name: string, program: string, ...args: string[]][] = [
+    ["npx", node, npx, "--no-install", "@pgstream/pgstream"],
+    ["npx, once it is installed", node, npx, "--no-install", "pgstream"],
+    ["bunx", bun, "x", "--no-install", "pgstream"],
+    ["bunx on Bun itself", bun, "x", "--bun", "--no-install", "pgstream"],
+    ["Deno", deno, "run", ...permissions, cli],
+  ];
+  await db.query("CREATE TABLE of_commands (id int PRIMARY KEY)");
+  await db.query("INSERT INTO of_commands VALUES (7)");
+  // bunx starts Node by what the file says, which is to be that of the tests.
+  const env = { PATH: `${dirname(node)}${delimiter}${process.env.PATH}` };
+  for (const [way, program, ...args] of ways) {
+    assertMatch(await run(folder, program, [...args, "--help"], env), /^Keeps a vector store/, way);
+    const tail = ["tail", "of_commands", "--from-start", "--limit", "1", "--dsn", db.dsn];
+    const printed = JSON.parse(await run(folder, program, [...args, ...tail], env));
+    assertEquals(printed.row, { id: "7" }, way);
+  }
 });
 
 for (const moduleResolution of ["nodenext", "bundler"]) {
