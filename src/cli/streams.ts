@@ -4,16 +4,14 @@ import { readTableColumns } from "../replication/table_columns.ts";
 import { parseWatchedName } from "../replication/watched_table.ts";
 import type { PgStreamOptions } from "../stream/options.ts";
 import { PgStream } from "../stream/pg_stream.ts";
-import type { Embedder } from "../sync/embedder.ts";
-import { openAiEmbedder } from "../sync/open_ai_embedder.ts";
 import type { SyncOptions } from "../sync/options.ts";
 import { formatTableName } from "../table_name.ts";
-import type { Config, EmbedderConfig, TableConfig } from "./config.ts";
+import type { Config, TableConfig } from "./config.ts";
 import { placeOf } from "./config_check.ts";
+import { Embedders } from "./embedders.ts";
 import { CliError, usageError } from "./errors.ts";
 import { nearest } from "./nearest.ts";
 import { pick } from "./pick.ts";
-import { sameKey } from "./same_key.ts";
 import type { Settings } from "./settings.ts";
 import { inPlace, Stores } from "./stores.ts";
 import { rowOptions } from "./table_options.ts";
@@ -173,24 +171,6 @@ function tablesOf({ config, configPath }: Settings): [string, TableConfig][] {
     names.set(full, name);
   }
   return tables;
-}
-
-/** Tables that say the same share an embedder, and its limits. */
-class Embedders {
-  readonly #made = new Map<string, Embedder>();
-
-  of(embedder: EmbedderConfig | Embedder, place: string): Embedder {
-    if (typeof embedder === "function") return embedder;
-    const key = sameKey(embedder);
-    const { batch: _, ...options } = embedder;
-    try {
-      const made = this.#made.get(key) ?? openAiEmbedder(options);
-      this.#made.set(key, made);
-      return made;
-    } catch (error) {
-      throw inPlace(place, error);
-    }
-  }
 }
 
 function missing(path: string, example: string): CliError {

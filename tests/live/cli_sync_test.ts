@@ -157,7 +157,6 @@ describe("pgstream sync", () => {
     try {
       const calls = world.openAi.requests.length;
       await world.run(["sync", "--once", "--config", file]);
-      // Whoever says the same shares one embedder: what both have waiting is one call.
       const inputs = world.openAi.requests.slice(calls).flatMap(({ input }) => input);
       assertEquals(inputs.length, 21);
       assertEquals(await world.count("two"), 1);
