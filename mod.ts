@@ -90,6 +90,7 @@ export {
   SlotManager,
   type SlotManagerOptions,
   type TablePart,
+  type TeardownReport,
 } from "./src/replication/slot_manager.ts";
 export {
   type PgOutputOptions,

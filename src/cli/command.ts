@@ -53,8 +53,16 @@ export const COMMON_OPTIONS: Readonly<Record<string, Option>> = {
     value: "DSN",
     help: "the database, postgresql://user@host/db. Default: DATABASE_URL, PG*, then the file",
   },
-  slot: { type: "string", value: "NAME", help: "the replication slot. Default: pgstream" },
-  publication: { type: "string", value: "NAME", help: "the publication. Default: the slot's name" },
+  slot: {
+    type: "string",
+    value: "NAME",
+    help: "the replication slot. Default: PGSTREAM_SLOT, the file's, pgstream",
+  },
+  publication: {
+    type: "string",
+    value: "NAME",
+    help: "Default: PGSTREAM_PUBLICATION, the file's, the slot's name",
+  },
   config: {
     type: "string",
     short: "c",

@@ -1,5 +1,6 @@
 /** Reads a configuration file: JSON with comments, or a module. */
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import process from "node:process";
@@ -7,50 +8,45 @@ import { pathToFileURL } from "node:url";
 import type { Config } from "./config.ts";
 import { checkConfig } from "./config_check.ts";
 import { CliError } from "./errors.ts";
+import { JsonFault, parseJsonText } from "./json_text.ts";
+import { messageOf } from "./message.ts";
+import type { Environment } from "./variables.ts";
 
-const VARIABLE = /\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}/g;
+/** How a file is read. */
+export interface ConfigFileOptions {
+  /** Variables by name. Default: those of this process. */
+  environment?: Environment;
+  /** Keys at the top whose values are not wanted: what was typed comes first. They are left out. */
+  unwanted?: readonly string[];
+}
+
+/** True for the name of a file that is a module. */
+export function isModule(path: string): boolean {
+  return /\.[cm]?[jt]s$/.test(path);
+}
 
 /**
  * Reads it.
  *
- * @param environment variables by name. Default: those of this process
- * @throws {CliError} of kind `config`, naming the place in the file; it holds none of its texts.
+ * @throws {CliError} of kind `config`, naming the place in the file; it holds none of its values.
  */
 export async function readConfig(
   path: string,
-  environment: Readonly<Record<string, string | undefined>> = process.env,
+  { environment = process.env, unwanted = [] }: ConfigFileOptions = {},
 ): Promise<Config> {
-  let config: unknown;
-  try {
-    config = /\.[cm]?[jt]s$/.test(path)
-      ? await fromModule(path)
-      : withVariables(await fromJson(path), "", environment);
-    checkConfig(config);
-  } catch (error) {
-    if (!(error instanceof CliError)) throw unreadable(path, error);
-    throw new CliError(`${path}: ${error.summary}`, {
-      kind: error.kind,
-      ...error.hint === undefined ? {} : { hint: error.hint },
-      cause: error.cause,
-    });
+  // Each runtime has an error of its own for a module that is not there.
+  if (!existsSync(path)) {
+    throw refusal(`There is no file ${path}`, "pgstream init writes one to begin with");
   }
-  return config as Config;
-}
-
-async function fromJson(path: string): Promise<unknown> {
-  const text = await readFile(path, "utf8");
-  const { default: JSON5 } = await import("json5");
   try {
-    return JSON5.parse(text);
+    return (isModule(path)
+      ? checkConfig(await fromModule(path), { environment: null, unwanted })
+      : checkConfig(parseJsonText(await readFile(path, "utf8")), {
+        environment,
+        unwanted,
+      })) as Config;
   } catch (error) {
-    // Its words repeat no more than a character.
-    const { message, lineNumber, columnNumber } = error as Error & Record<string, unknown>;
-    throw new CliError(
-      `line ${lineNumber}, column ${columnNumber}: ${
-        message.replace(/^JSON5: /, "").replace(/ at \d+:\d+$/, "")
-      }`,
-      { kind: "config", hint: "It is JSON, with comments and trailing commas where one likes" },
-    );
+    throw refused(path, error);
   }
 }
 
@@ -63,44 +59,23 @@ async function fromModule(path: string): Promise<unknown> {
       hint: "export default defineConfig({ … })",
     });
   }
-  return typeof given === "function" ? await given() : given;
+  return typeof given === "function" ? await given() : await given;
 }
 
-/** A copy in which texts have the variables' values. */
-function withVariables(
-  value: unknown,
-  path: string,
-  environment: Readonly<Record<string, string | undefined>>,
-): unknown {
-  if (typeof value === "string") {
-    return value.replaceAll(VARIABLE, (_, name: string, otherwise: string | undefined) => {
-      const found = environment[name] ?? otherwise;
-      if (found !== undefined) return found;
-      throw new CliError(`${path} needs the variable ${name}, which is not set`, {
-        kind: "config",
-        hint: `Set it, or write \${${name}:-a default}`,
-      });
-    });
+function refused(path: string, error: unknown): CliError {
+  if (error instanceof CliError) return refusal(`${path}: ${error.summary}`, error.hint!);
+  if (error instanceof JsonFault) {
+    return refusal(
+      `${path}: line ${error.line}, column ${error.column}: ${error.message}`,
+      "It is JSON; comments and a comma behind the last may stand in it",
+    );
   }
-  if (Array.isArray(value)) {
-    return value.map((item, index) => withVariables(item, `${path}[${index}]`, environment));
-  }
-  if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, item]) => [
-      key,
-      withVariables(item, path === "" ? key : `${path}.${key}`, environment),
-    ]),
+  return refusal(
+    `Cannot read ${path}: ${messageOf(error)}`,
+    isModule(path) ? "It has to run as it stands" : "Look who may read it",
   );
 }
 
-function unreadable(path: string, cause: unknown): CliError {
-  const { code, message } = cause as { code?: unknown; message: string };
-  if (code === "ENOENT") {
-    return new CliError(`There is no file ${path}`, {
-      kind: "config",
-      hint: "pgstream init writes one to begin with",
-    });
-  }
-  return new CliError(`Cannot read ${path}: ${message}`, { kind: "config", cause });
+function refusal(message: string, hint: string): CliError {
+  return new CliError(message, { kind: "config", hint });
 }

@@ -48,12 +48,13 @@ export function backfillLine(status: BackfillStatus): string {
   return parts.join("");
 }
 
-/** What a stream does. */
-export function streamLine(status: StreamStatus): string {
+/** What a stream does. @param embedded texts that became vectors */
+export function streamLine(status: StreamStatus, embedded: number): string {
   if (status.backfill !== null) return `${status.state}, reading ${backfillLine(status.backfill)}`;
   const { insert, update, delete: deleted, truncate } = status.events;
   const parts = [
     `${formatCount(insert + update + deleted + truncate)} changes`,
+    `${formatCount(embedded)} texts embedded`,
     `${formatBytes(status.lagBytes)} and ${formatSeconds(status.lagSeconds)} behind`,
   ];
   if (status.retries > 0) parts.push(`${formatCount(status.retries)} retries`);

@@ -40,16 +40,32 @@ export interface SettingFlags {
  * @throws {CliError} of kind `config` where the file is not there, or cannot be.
  */
 export async function readSettings(flags: SettingFlags, logger: Logger): Promise<Settings> {
-  const configPath = flags.config ?? FILES.find((file) => existsSync(file)) ?? null;
-  const config = configPath === null ? {} : await readConfig(configPath);
+  const configPath = flags.config ?? foundFile(logger);
   const inEnvironment = DATABASE_VARIABLES.some((name) => process.env[name] !== undefined);
-  const slotName = flags.slot ?? config.slotName ?? "pgstream";
+  const slot = flags.slot ?? (process.env.PGSTREAM_SLOT || undefined);
+  const publication = flags.publication ?? (process.env.PGSTREAM_PUBLICATION || undefined);
+  // What comes first makes variables needless that the file names for it.
+  const unwanted = [
+    ...flags.dsn !== undefined || inEnvironment ? ["dsn"] : [],
+    ...slot === undefined ? [] : ["slotName"],
+    ...publication === undefined ? [] : ["publicationName"],
+  ];
+  const config = configPath === null ? {} : await readConfig(configPath, { unwanted });
+  const slotName = slot ?? config.slotName ?? "pgstream";
   return {
-    dsn: flags.dsn ?? (inEnvironment ? undefined : config.dsn),
+    dsn: flags.dsn ?? config.dsn,
     slotName,
-    publicationName: flags.publication ?? config.publicationName ?? slotName,
+    publicationName: publication ?? config.publicationName ?? slotName,
     config,
     configPath,
     logger,
   };
+}
+
+function foundFile(logger: Logger): string | null {
+  const [file, ...others] = FILES.filter((file) => existsSync(file));
+  if (others.length > 0) {
+    logger.warn(`${file} is read, and ${others.join(", ")} is not; --config names another`);
+  }
+  return file ?? null;
 }

@@ -1,70 +1,97 @@
 /** From a configuration to a stream. */
 
-import process from "node:process";
-import type { AnyRow } from "../change.ts";
-import { readTableColumns, type TableColumns } from "../replication/table_columns.ts";
-import type { SinkLike } from "../sinks/sink.ts";
-import type { QdrantIndexSchema } from "../sinks/qdrant.ts";
-import { PgStream } from "../stream/pg_stream.ts";
+import { readTableColumns } from "../replication/table_columns.ts";
+import { parseWatchedName } from "../replication/watched_table.ts";
 import type { PgStreamOptions } from "../stream/options.ts";
-import { chunkText } from "../sync/chunk_text.ts";
-import type { Embedder } from "../sync/embedder.ts";
-import { openAiEmbedder } from "../sync/open_ai_embedder.ts";
+import { PgStream } from "../stream/pg_stream.ts";
 import type { SyncOptions } from "../sync/options.ts";
-import type { Config, EmbedderConfig, SinkConfig, TableConfig } from "./config.ts";
-import { CliError } from "./errors.ts";
+import { formatTableName } from "../table_name.ts";
+import type { Config, TableConfig } from "./config.ts";
+import { placeOf } from "./config_check.ts";
+import { Embedders } from "./embedders.ts";
+import { CliError, usageError } from "./errors.ts";
 import { nearest } from "./nearest.ts";
+import { pick } from "./pick.ts";
 import type { Settings } from "./settings.ts";
-import { readTemplate } from "./template.ts";
+import { inPlace, Stores } from "./stores.ts";
+import { rowOptions } from "./table_options.ts";
 
-const DEFAULT_QDRANT_URL = "http://localhost:6333";
+export { sinkOf } from "./stores.ts";
+
+/** How a stream is made, beside what the file says. */
+export interface StreamOfOptions {
+  /** Of the stream; they come before those of the file. */
+  stream?: PgStreamOptions;
+  signal?: AbortSignal;
+}
 
 /**
  * A stream that syncs what the file says. Reads the tables' columns first, to check the file against them.
  *
- * @param options of the stream, beside those of the file
- * @throws {CliError} of kind `config`; what connecting meets.
+ * @throws {CliError} of kind `config`, naming the place in the file; what connecting meets.
  */
 export async function streamOf(
   settings: Settings,
-  options: PgStreamOptions = {},
-  signal?: AbortSignal,
+  options: StreamOfOptions = {},
 ): Promise<PgStream> {
-  const { config, dsn, logger } = settings;
-  const tables = Object.entries(config.tables ?? {});
-  if (tables.length === 0) {
-    throw new CliError(
-      settings.configPath === null
-        ? "There is no configuration file"
-        : `${settings.configPath} has no tables`,
-      { kind: "config", hint: "pgstream init writes one; --config names another" },
-    );
+  try {
+    return await madeOf(settings, options);
+  } catch (error) {
+    const { configPath } = settings;
+    if (!(error instanceof CliError) || configPath === null) throw error;
+    throw configError(`${configPath}: ${error.summary}`, error.hint!);
   }
-  const source = dsn === undefined ? { logger } : { dsn, logger };
-  const columns = await readTableColumns({ ...source, tables: tables.map(([n]) => n), signal });
+}
+
+async function madeOf(
+  settings: Settings,
+  { stream: options = {}, signal }: StreamOfOptions,
+): Promise<PgStream> {
+  const tables = tablesOf(settings);
+  const source = { logger: settings.logger, ...pick(settings, "dsn") };
   const stream = new PgStream({ ...source, ...streamOptions(settings), ...options });
   const embedders = new Embedders();
-  const shared = new Sinks(settings);
+  const stores = new Stores(settings);
+  // What can be told without the database is told first.
+  const ends = [];
+  for (const [name, table] of tables) {
+    ends.push(await endsOf(table, placeOf("tables", name), settings.config, embedders, stores));
+  }
+  const names = tables.map(([name]) => name);
+  const columns = await readTableColumns({ ...source, tables: names, signal });
   for (const [index, [name, table]] of tables.entries()) {
-    const path = `tables.${name}`;
-    const watched = { ...pick(table, "columns"), ...pick(table, "where") };
-    if (Object.keys(watched).length > 0) stream.watch(name, watched);
-    const sink = table.sink ?? config.sink;
-    if (sink === undefined) throw missing(`${path}.sink`, 'sink: { "type": "pgvector", … }');
-    const embedder = table.embedder ?? config.embedder;
-    if (embedder === undefined) {
-      throw missing(`${path}.embedder`, 'embedder: { "model": "text-embedding-3-small" }');
+    if (table.columns !== undefined || table.where !== undefined) {
+      stream.watch(name, { ...pick(table, "columns"), ...pick(table, "where") });
     }
     stream.sync(name, {
-      ...rowOptions(table, columns[index]!, path),
-      embed: embedders.of(embedder),
-      ...batchOf(embedder),
-      sink: await shared.of(sink),
+      ...rowOptions(table, columns[index]!, placeOf("tables", name)),
+      ...ends[index]!,
       ...pick(table, "backfill"),
       ...pick(table, "onModelChange"),
     });
   }
   return stream;
+}
+
+/** By what texts of a table become vectors, and where these go. */
+async function endsOf(
+  table: TableConfig,
+  path: string,
+  config: Config,
+  embedders: Embedders,
+  stores: Stores,
+): Promise<Pick<SyncOptions, "embed" | "batch" | "sink">> {
+  const { sink = config.sink, embedder = config.embedder } = table;
+  if (embedder === undefined) {
+    throw missing(`${path}.embedder`, '"embedder": { "model": "text-embedding-3-small" }');
+  }
+  if (sink === undefined) throw missing(`${path}.sink`, '"sink": { "type": "pgvector", … }');
+  const place = (key: "embedder" | "sink") => table[key] === undefined ? key : `${path}.${key}`;
+  return {
+    embed: embedders.of(embedder, place("embedder")),
+    ...typeof embedder === "function" ? {} : pick(embedder, "batch"),
+    sink: await stores.of(sink, place("sink")),
+  };
 }
 
 /** Those that the file has at its top. */
@@ -73,6 +100,12 @@ export function streamOptions({ config, slotName, publicationName }: Settings): 
     slotName,
     publicationName,
     ...pick(config, "concurrency"),
+    ...pick(config, "publishGeneratedColumns"),
+    ...pick(config, "backfillChunk"),
+    ...pick(config, "maxQueueBytes"),
+    ...pick(config, "retry"),
+    ...pick(config, "reconnect"),
+    ...pick(config, "onFailure"),
     ...pick(config, "failover"),
     ...pick(config, "onSlotLost"),
     ...pick(config, "whenSlotInUse"),
@@ -80,7 +113,9 @@ export function streamOptions({ config, slotName, publicationName }: Settings): 
 }
 
 /** The tables of the file, and what of them is published. */
-export function tableParts(config: Config): { table: string }[] {
+export function tableParts(
+  config: Config,
+): { table: string; columns?: readonly string[]; where?: string }[] {
   return Object.entries(config.tables ?? {}).map(([table, options]) => ({
     table,
     ...pick(options, "columns"),
@@ -88,131 +123,63 @@ export function tableParts(config: Config): { table: string }[] {
   }));
 }
 
-/** The store that a configuration means. Its driver is loaded. @throws {SinkError} of kind `sink-options`. */
-export async function sinkOf(sink: SinkConfig | SinkLike, settings: Settings): Promise<SinkLike> {
-  if (!isConfig(sink)) return sink;
-  if (sink.type === "pgvector") {
-    const { PgVectorSink } = await import("../sinks/pgvector.ts");
-    const { dimensions, vectorType, index = "hnsw" } = sink;
-    const dsn = sink.dsn ?? settings.dsn ?? process.env.DATABASE_URL;
-    if (dsn === undefined) throw missing("sink.dsn", "dsn: where the vectors go");
-    return new PgVectorSink({
-      dsn,
-      ...pick(sink, "table"),
-      ...pick(sink, "prepare"),
-      ...dimensions === undefined ? {} : {
-        createTable: {
-          dimensions,
-          ...vectorType === undefined ? {} : { type: vectorType },
-          ...index === "none" ? {} : { index },
-        },
-      },
-    });
-  }
-  const { QdrantSink } = await import("../sinks/qdrant.ts");
-  const { url = DEFAULT_QDRANT_URL, dimensions, distance = "Cosine", payloadIndexes } = sink;
-  const apiKey = sink.apiKey ?? process.env.QDRANT_API_KEY;
-  return new QdrantSink({
-    url,
-    ...pick(sink, "collectionName"),
-    ...pick(sink, "vectorName"),
-    ...apiKey === undefined ? {} : { apiKey },
-    ...dimensions === undefined ? {} : { createCollection: { size: dimensions, distance } },
-    ...payloadIndexes === undefined
-      ? {}
-      : { payloadIndexes: payloadIndexes as Record<string, QdrantIndexSchema> },
+/**
+ * The file's own names of tables that were typed, with or without their schema; all of them where none was.
+ *
+ * @throws {CliError} of kind `usage` where the file has no such table; `config` where it has none.
+ */
+export function namedTables(settings: Settings, typed: readonly string[]): string[] {
+  const names = tablesOf(settings).map(([name]) => name);
+  if (typed.length === 0) return names;
+  const own = new Map(names.map((name) => [formatTableName(parseWatchedName(name)), name]));
+  const found = typed.map((name) => {
+    const known = own.get(formatTableName(parseWatchedName(name)));
+    if (known !== undefined) return known;
+    const meant = nearest(name, names);
+    throw usageError(
+      `${settings.configPath} has no table "${name}"`,
+      meant === null ? `It has ${names.join(", ")}` : `Did you mean "${meant}"?`,
+    );
   });
+  return [...new Set(found)];
 }
 
-/** Tables that say the same have the same store: what it keeps of the stream is kept once. */
-class Sinks {
-  readonly #settings: Settings;
-  readonly #made = new Map<string | SinkLike, SinkLike>();
-
-  constructor(settings: Settings) {
-    this.#settings = settings;
+/** @throws {CliError} where there are none, or one is there twice. */
+function tablesOf({ config, configPath }: Settings): [string, TableConfig][] {
+  const tables = Object.entries(config.tables ?? {});
+  if (tables.length === 0) {
+    throw configError(
+      configPath === null ? "There is no configuration file" : "it has no tables",
+      "pgstream init writes one; --config names another",
+    );
   }
-
-  async of(sink: SinkConfig | SinkLike): Promise<SinkLike> {
-    const key = isConfig(sink) ? JSON.stringify(sink) : sink;
-    const made = this.#made.get(key) ?? await sinkOf(sink, this.#settings);
-    this.#made.set(key, made);
-    return made;
-  }
-}
-
-/** Tables that say the same share an embedder, and its limits. */
-class Embedders {
-  readonly #made = new Map<string, Embedder>();
-
-  of(embedder: EmbedderConfig | Embedder): Embedder {
-    if (typeof embedder === "function") return embedder;
-    const { batch: _, ...options } = embedder;
-    const key = JSON.stringify(options);
-    const made = this.#made.get(key) ?? openAiEmbedder(options);
-    this.#made.set(key, made);
-    return made;
-  }
-}
-
-function batchOf(embedder: EmbedderConfig | Embedder): Pick<SyncOptions, "batch"> {
-  return typeof embedder === "function" ? {} : pick(embedder, "batch");
-}
-
-function isConfig(sink: SinkConfig | SinkLike): sink is SinkConfig {
-  return Object.getPrototypeOf(sink) === Object.prototype &&
-    typeof (sink as SinkConfig).type === "string";
-}
-
-function rowOptions(
-  { text, payload, chunk, columns: published }: TableConfig,
-  { columns, primaryKey }: TableColumns,
-  path: string,
-): Pick<SyncOptions, "text" | "payload" | "chunk"> {
-  const names = published ?? columns.map(({ name }) => name);
-  const check = (wanted: readonly string[], place: string) => {
-    for (const name of wanted) {
-      if (names.includes(name)) continue;
-      const meant = nearest(name, names);
-      throw new CliError(`${path}.${place} names the column "${name}", which is not there`, {
-        kind: "config",
-        hint: meant === null
-          ? `There are ${names.join(", ")}`
-          : `Did you mean "${meant}"? Names are literal`,
-      });
+  const names = new Map<string, string>();
+  for (const [name] of tables) {
+    let full: string;
+    try {
+      full = formatTableName(parseWatchedName(name));
+    } catch (error) {
+      throw inPlace("tables", error);
     }
-  };
-  if (published !== undefined) {
-    const all = columns.map(({ name }) => name);
-    const unknown = published.find((name) => !all.includes(name));
-    if (unknown !== undefined) {
-      throw new CliError(`${path}.columns names "${unknown}", which is not there`, {
-        kind: "config",
-        hint: `There are ${all.join(", ")}`,
-      });
+    const other = names.get(full);
+    if (other !== undefined) {
+      throw configError(
+        `tables has ${full} twice, as "${other}" and as "${name}"`,
+        "Leave one of them out",
+      );
     }
+    names.set(full, name);
   }
-  const stored = payload ?? primaryKey;
-  if (typeof stored !== "function") check(stored, "payload");
-  const made = typeof text === "function" ? null : readTemplate(text, `${path}.text`);
-  if (made !== null) check(made.columns, "text");
-  return {
-    text: made === null
-      ? text as (row: AnyRow) => string | null | undefined
-      : (row: AnyRow) => made.textOf(row),
-    payload: stored,
-    ...chunk === undefined ? {} : { chunk: chunkText(chunk) },
-  };
+  return tables;
 }
 
 function missing(path: string, example: string): CliError {
-  return new CliError(`${path} is missing`, {
-    kind: "config",
-    hint: `Add it there or at the top of the file: ${example}`,
-  });
+  return configError(
+    `${path} is missing`,
+    `Add it there, or at the top of the file: ${example}`,
+  );
 }
 
-/** An object with one of its members, where it has it: for options that may be left out, but not be undefined. */
-function pick<T extends object, K extends keyof T>(from: T, key: K): Pick<T, K> | object {
-  return from[key] === undefined ? {} : { [key]: from[key] };
+function configError(message: string, hint: string): CliError {
+  return new CliError(message, { kind: "config", hint });
 }

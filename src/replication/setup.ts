@@ -74,6 +74,14 @@ export async function setUp(options: Setup, signal?: AbortSignal): Promise<Setup
   return await withDeadline("setup()", limitMs, signal ?? NEVER, (signal) => make(options, signal));
 }
 
+/** What `teardown()` did. */
+export interface TeardownReport {
+  /** `"missing"`: there was none; `"kept"`: it was not to be dropped. */
+  slot: "dropped" | "missing" | "kept";
+  /** The same; `"kept"` also where this slot does not own it, or the server is a standby: the log says why. */
+  publication: "dropped" | "missing" | "kept";
+}
+
 async function make(options: Setup, signal: AbortSignal): Promise<SetupReport> {
   const { slotName, publicationName, temporary, failover } = options;
   const connection = await connectForReplication(options.connector, { signal });
@@ -143,9 +151,9 @@ export async function tearDown(
   options: Setup,
   what: { dropSlot: boolean; dropPublication: boolean },
   signal?: AbortSignal,
-): Promise<void> {
+): Promise<TeardownReport> {
   const drop = (signal: AbortSignal) => unmake(options, what, signal);
-  await withDeadline("teardown()", options.answerTimeoutMs, signal ?? NEVER, drop);
+  return await withDeadline("teardown()", options.answerTimeoutMs, signal ?? NEVER, drop);
 }
 
 async function unmake(
@@ -155,19 +163,28 @@ async function unmake(
     dropPublication: boolean;
   },
   signal: AbortSignal,
-): Promise<void> {
+): Promise<TeardownReport> {
   const connection = await connectForReplication(connector, { signal });
+  const report: TeardownReport = { slot: "kept", publication: "kept" };
   try {
     const database = await currentDatabase(connection, signal);
-    if (
-      slot && !temporary &&
-      await checkedSlot(connection, slotName, database, checkSlotKind, signal)
-    ) {
-      await dropSlot(connection, slotName, signal);
+    if (slot && !temporary) {
+      report.slot = "missing";
+      if (await checkedSlot(connection, slotName, database, checkSlotKind, signal)) {
+        await dropSlot(connection, slotName, signal);
+        report.slot = "dropped";
+      }
     }
     if (publication) {
-      await dropPublication(connection, slotName, publicationName, connector, signal);
+      report.publication = await dropPublication(
+        connection,
+        slotName,
+        publicationName,
+        connector,
+        signal,
+      );
     }
+    return report;
   } finally {
     await connection.close();
   }
@@ -209,15 +226,15 @@ async function dropPublication(
   publicationName: string,
   { logger }: Connector,
   signal?: AbortSignal,
-): Promise<void> {
+): Promise<TeardownReport["publication"]> {
   const publication = await readPublication(connection, publicationName, signal);
-  if (publication === null) return;
+  if (publication === null) return "missing";
   if (publication.comment !== ownershipComment(slotName)) {
     logger.warn(
       `Publication "${publicationName}" stays: its COMMENT does not say that slot ` +
         `"${slotName}" owns it`,
     );
-    return;
+    return "kept";
   }
   const name = quoteIdentifier(publicationName);
   if (await readReplayedLsn(connection, signal) !== null) {
@@ -225,10 +242,11 @@ async function dropPublication(
       `Publication "${publicationName}" stays: this server is a standby. ` +
         `Run on the primary: DROP PUBLICATION ${name};`,
     );
-    return;
+    return "kept";
   }
   try {
     await connection.query(`DROP PUBLICATION IF EXISTS ${name}`, { signal });
+    return "dropped";
   } catch (error) {
     if (!(error instanceof PostgresError) || error.code !== "42501") throw error;
     throw new PublicationError(`Cannot drop publication "${publicationName}": ${error.summary}`, {

@@ -3,10 +3,10 @@ import { formatTableName } from "../table_name.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import { ReplicationError } from "./errors.ts";
 import { checkPublicationName, checkSlotName } from "./names.ts";
-import type { Setup, SetupReport } from "./setup.ts";
+import type { Setup, SetupReport, TeardownReport } from "./setup.ts";
 import { parseWatched, type WatchedTable } from "./watched_table.ts";
 
-export type { SetupReport } from "./setup.ts";
+export type { SetupReport, TeardownReport } from "./setup.ts";
 
 /** A table of which some columns, or some rows, are to be published (PostgreSQL 15 and later). */
 export interface TablePart {
@@ -133,6 +133,7 @@ export class SlotManager {
    * Drops the slot, then the publication where this slot owns it. What is not there is no error. On a standby the
    * publication stays, and a warning says so.
    *
+   * @returns what was there, and was dropped
    * @throws {SlotError} of kind `slot-in-use` while a walsender holds the slot; `slot-plugin` or
    * `slot-database` where the slot is not one of ours.
    */
@@ -142,9 +143,9 @@ export class SlotManager {
       dropPublication?: boolean;
       signal?: AbortSignal;
     } = {},
-  ): Promise<void> {
+  ): Promise<TeardownReport> {
     const { tearDown } = await import("./setup.ts");
-    await tearDown({ ...this.#options, tables: [] }, { dropSlot, dropPublication }, signal);
+    return await tearDown({ ...this.#options, tables: [] }, { dropSlot, dropPublication }, signal);
   }
 }
 

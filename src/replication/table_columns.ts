@@ -4,7 +4,7 @@ import type { Connection } from "../wire/connection.ts";
 import { Connector, type ConnectorOptions } from "../wire/connector.ts";
 import { withDeadline } from "./deadline.ts";
 import { namesOf, rowsOf, textOf } from "./server.ts";
-import { readTables } from "./tables.ts";
+import { indexColumns, readTables } from "./tables.ts";
 import { parseWatchedName } from "./watched_table.ts";
 
 /** A table's columns. */
@@ -54,6 +54,9 @@ async function select(
   partitions: boolean,
   signal: AbortSignal,
 ): Promise<TableColumns[]> {
+  const { serverVersion } = connection;
+  // Before 13 the partitions are what can be watched, each by itself.
+  const roots = serverVersion >= 130000;
   const result = await connection.query(
     `SELECT n.nspname, c.relname,
       (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
@@ -61,16 +64,11 @@ async function select(
       (SELECT pg_catalog.json_agg(pg_catalog.format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS types,
-      (SELECT pg_catalog.json_agg(a.attname ORDER BY k.position)
-        FROM pg_catalog.pg_index i,
-          pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k(attnum, position),
-          pg_catalog.pg_attribute a
-        WHERE i.indrelid = c.oid AND i.indisprimary AND a.attrelid = c.oid AND a.attnum = k.attnum
-      ) AS primary_key
+      ${indexColumns("i.indisprimary", serverVersion)} AS primary_key
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+    WHERE c.relkind IN ('r'${roots ? ", 'p'" : ""}) AND c.relpersistence = 'p'
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgstream')
-      AND (${partitions} OR NOT EXISTS (
+      AND (${partitions || !roots} OR NOT EXISTS (
         SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = c.oid))
     ORDER BY 1, 2`,
     { signal },

@@ -39,7 +39,7 @@ const IDENTITIES: ReadonlyMap<string | null | undefined, CatalogTable["replicaId
 );
 
 /** Columns of an index of `c`, in the index's order, as a JSON array of names. */
-function indexColumns(condition: string, serverVersion: number): string {
+export function indexColumns(condition: string, serverVersion: number): string {
   // Since PostgreSQL 11 an index may INCLUDE columns that are no part of its key.
   const isKey = serverVersion >= 110000 ? "k.position <= i.indnkeyatts" : "true";
   return `(SELECT pg_catalog.json_agg(a.attname ORDER BY k.position)

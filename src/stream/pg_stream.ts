@@ -445,10 +445,10 @@ export class PgStream<T extends object = Record<string, AnyRow>> implements Asyn
   /**
    * Drops the slot, and the publication where this slot owns it. What is not there is no error.
    *
-   * @throws {SlotError} of kind `slot-in-use` while somebody streams from it.
+   * @throws {SlotError} of kind `slot-in-use` while somebody streams from it; `signal.reason`.
    */
   async teardown(
-    options: { dropSlot?: boolean; dropPublication?: boolean } = {},
+    options: { dropSlot?: boolean; dropPublication?: boolean; signal?: AbortSignal } = {},
   ): Promise<void> {
     const core = this.#core;
     core.mustBeIdle("teardown()");

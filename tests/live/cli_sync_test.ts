@@ -1,336 +1,328 @@
-/** A store in step with tables by the command line alone: init, setup, sync, verify, backfill, teardown. */
+/** `pgstream sync`: a store in step with tables, by a file alone. */
 
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
-import postgres from "postgres";
-import { Cli, type CliOptions, type CliResult, pgstream } from "../support/cli.ts";
-import { type OpenAiServer, startOpenAi } from "../support/servers/open_ai.ts";
-import { type PgvectorServer, startPgvector } from "../support/servers/pgvector.ts";
-import { type QdrantServer, startQdrant } from "../support/servers/qdrant.ts";
-import { type TestPostgres, testPostgres } from "../support/servers/test_postgres.ts";
+import { after, afterEach, before, describe, test } from "node:test";
+import { Cli } from "../support/cli.ts";
+import { CliTerminal, endTerminals, needsTerminal } from "../support/cli_terminal.ts";
+import { CliWorld, ended } from "../support/cli_world.ts";
+import { startOpenAi } from "../support/servers/open_ai.ts";
+import { startPostgres } from "../support/servers/postgres.ts";
+import { needsOwnServer } from "../support/servers/test_postgres.ts";
 import { until } from "../support/streams.ts";
 
-const API_KEY = "sk-canary-4711";
+let world: CliWorld;
+before(async () => void (world = await CliWorld.open()));
+after(() => world?.close());
 
-let db: TestPostgres;
-let store: PgvectorServer;
-let qdrant: QdrantServer;
-let openAi: OpenAiServer;
-let vectors: postgres.Sql;
-let folder: string;
-before(async () => {
-  db = await testPostgres();
-  store = await startPgvector();
-  qdrant = await startQdrant();
-  openAi = await startOpenAi({ apiKey: API_KEY });
-  vectors = postgres(store.dsn, { max: 1, onnotice: () => {} });
-  folder = await mkdtemp(join(tmpdir(), "pgstream-cli-"));
-  await db.query(
-    `CREATE TABLE documents (id int PRIMARY KEY, title text NOT NULL, body text, views int DEFAULT 0);
-    INSERT INTO documents SELECT n, 'title ' || n, 'body ' || n FROM generate_series(1, 20) n`,
+const teardown = (file: string) => world.run(["teardown", "--yes", "--config", file]);
+
+/** What varies from run to run. */
+function fixed(status: Record<string, unknown>): Record<string, unknown> {
+  const lsn = /^[0-9A-F]+\/[0-9A-F]+$/;
+  return Object.fromEntries(
+    Object.entries(status).map(([key, value]) =>
+      key.endsWith("Lsn") && lsn.test(value as string) ? [key, "LSN"] : [key, value]
+    ),
   );
-});
-after(async () => {
-  await vectors?.end({ timeout: 1 });
-  await openAi?.[Symbol.asyncDispose]();
-  await qdrant?.[Symbol.asyncDispose]();
-  await store?.[Symbol.asyncDispose]();
-  await db?.stop();
-  await rm(folder, { recursive: true, force: true });
-});
-
-/** Variables as a user has them: secrets are in no file. */
-function options(env: Record<string, string> = {}): CliOptions {
-  return {
-    cwd: folder,
-    env: { DATABASE_URL: db.dsn, VECTORS_URL: store.dsn, MODEL_KEY: API_KEY, ...env },
-  };
 }
 
-async function write(name: string, config: unknown): Promise<string> {
-  await writeFile(join(folder, name), typeof config === "string" ? config : JSON.stringify(config));
-  return name;
-}
-
-/** For the table `documents`, into a table of its own. */
-function config(table: string, more: Record<string, unknown> = {}): Record<string, unknown> {
-  return {
-    slotName: `cli_${table}`,
-    tables: { documents: { text: "{{title}}\n\n{{body}}", payload: ["id", "title"] } },
-    embedder: { url: openAi.url, model: "small", apiKey: "${MODEL_KEY}" },
-    sink: { type: "pgvector", dsn: "${VECTORS_URL}", table, dimensions: 4 },
-    ...more,
-  };
-}
-
-function ended({ status, stdout, stderr }: CliResult, wanted = 0): string {
-  assertEquals(status, wanted, `${stdout}\n${stderr}`);
-  for (const secret of [API_KEY, ":postgres@"]) assert(!`${stdout}${stderr}`.includes(secret));
-  return stdout;
-}
-
-async function count(table: string): Promise<number> {
-  const [row] = await vectors.unsafe(`SELECT count(*)::int AS count FROM ${table}`);
-  return row!.count;
-}
-
-describe("pgstream with a configuration file", () => {
-  test("init, sync, verify: from an empty folder to a store that is right, with nothing else", async () => {
-    const file = "from_init.json";
-    ended(
-      await pgstream(
-        [
-          "init",
-          "--yes",
-          "--table",
-          "documents",
-          "--model",
-          "small",
-          "--dimensions",
-          "4",
-          "--embedder-url",
-          openAi.url,
-          "--output",
-          file,
-        ],
-        options(),
-      ),
-    );
-    const text = await readFile(join(folder, file), "utf8");
-    assertStringIncludes(text, '"text": "{{title}}\\n\\n{{body}}"');
-    assert(!text.includes(":postgres@"), "no password is in the file");
-    await write(
-      file,
-      text.replace('"pgstream"', '"cli_init"')
-        .replace('// "dsn": "${VECTORS_URL}"', '"dsn": "${VECTORS_URL}"')
-        .replace('"embeddings"', '"from_init"')
-        .replace('"model": "small",', '"model": "small", "apiKey": "${MODEL_KEY}",'),
-    );
-    const asked = openAi.requests.length;
-    const texts = () => openAi.requests.slice(asked).flatMap(({ input }) => input);
-    const syncing = new Cli(["sync", "--config", file], options());
+test("init, setup, sync, verify: from an empty folder to a store that is right, and on", async () => {
+  const model = await startOpenAi();
+  const flags = ["--table", "documents", "--model", "small", "--dimensions", "4"];
+  const store = ["--sink-url", "${VECTORS_URL}", "--sink-name", "from_init"];
+  await world.run(
+    ["init", "--yes", ...flags, ...store, "--embedder-url", model.url, "--slot", "cli_init"],
+  );
+  const text = await readFile(join(world.folder, "pgstream.json"), "utf8");
+  assertStringIncludes(text, '"text": "{{title}}\\n\\n{{body}}"');
+  try {
+    assertMatch(await world.run(["setup"]), /^Slot "cli_init" was created\n/);
+    const syncing = new Cli(["sync"], world.options());
     try {
-      // The store itself is not asked meanwhile: its sessions share a transaction.
-      await until("the rows that were there", () => texts().length === 20, 30_000);
-      await db.query("INSERT INTO documents VALUES (21, 'new', 'one')");
-      await until("the row that is new", () => texts().includes("new\n\none"));
+      await world.stored("cli_init");
+      await world.db.query("INSERT INTO documents VALUES (21, 'new', 'one')");
+      await world.stored("cli_init");
     } finally {
       syncing.signal("SIGINT");
     }
-    const result = await syncing.ended;
-    ended(result);
-    assertMatch(result.stderr, /streaming/);
-    // What was in hand when it was told to stop may have been left for the next.
-    ended(await pgstream(["sync", "--once", "--config", file], options()));
-    assertMatch(
-      ended(await pgstream(["verify", "--config", file], options())),
-      /^ok {3}public\.documents: 21 rows, 21 vectors: alike\n$/,
-    );
-    assertMatch(
-      ended(await pgstream(["teardown", "--yes", "--config", file], options())),
-      /Dropped slot "cli_init"/,
-    );
-    assertEquals(await db.query("SELECT FROM pg_replication_slots"), []);
-    assertEquals(await db.query("SELECT FROM pg_publication"), []);
-  });
-
-  test("sync --once brings what is there and what was missed, and ends; its status is JSON", async () => {
-    const file = await write("once.json", config("once"));
-    ended(await pgstream(["sync", "--once", "--config", file], options()));
-    const before = await count("once");
-    await db.query("INSERT INTO documents VALUES (30, 'later', 'on')");
-    const lines = ended(await pgstream(["sync", "--once", "--json", "--config", file], options()))
-      .trim().split("\n").map((line) => JSON.parse(line));
-    assertEquals(await count("once"), before + 1);
-    assertEquals(lines.at(-1).events.insert, 1);
-    assertEquals(lines.map(({ state }) => state).slice(0, 2), ["connecting", "streaming"]);
-    ended(await pgstream(["teardown", "--yes", "--config", file], options()));
-  });
-
-  test("verify finds what was broken and says 1; with --repair exactly that is mended", async () => {
-    const file = await write("verified.json", config("verified"));
-    ended(await pgstream(["sync", "--once", "--config", file], options()));
-    await vectors.unsafe(`DELETE FROM verified WHERE payload->>'id' IN ('3', '4')`);
-    const found = await pgstream(["verify", "documents", "--json", "--config", file], options());
-    const report = JSON.parse(ended(found, 1));
-    assertEquals(report.alike, false);
+    const { stdout, stderr } = ended(await syncing.ended);
+    assertEquals(await world.count("from_init"), 21);
+    assertEquals(stdout, "");
+    assertMatch(stderr, /^connecting: .*\nstreaming/);
+    assertMatch(stderr, /\nstopped: 21 changes, 21 texts embedded, 0 B and 0 s behind\n$/);
     assertEquals(
-      report.tables[0].differences.map(({ key, kind }: Record<string, unknown>) => [key, kind]),
-      [["3", "missing"], ["4", "missing"]],
+      await world.run(["verify"]),
+      "ok   public.documents: 21 rows, 21 vectors: alike\n",
     );
-    const text = ended(await pgstream(["verify", "--config", file], options()), 1);
-    assertMatch(
-      text,
-      /^fail public\.documents: \d+ rows, \d+ vectors: 2 missing\n {5}missing {3}3\n/,
-    );
-    const mended = ended(await pgstream(["verify", "--repair", "--config", file], options()));
-    assertMatch(mended, /2 missing, 2 mended/);
-    ended(await pgstream(["verify", "--config", file], options()));
-    ended(await pgstream(["teardown", "--yes", "--config", file], options()));
+    await world.vectors`DELETE FROM from_init WHERE payload->>'id' = '7'`;
+    assertMatch(await world.run(["verify"], { status: 1 }), /1 missing\n {5}missing {3}7\n$/);
+    assertMatch(await world.run(["verify", "--repair"]), /^ok .*1 missing, 1 mended\n/);
+    assertMatch(await world.run(["verify"]), /alike/);
+  } finally {
+    await teardown("pgstream.json");
+    await world.db.query("DELETE FROM documents WHERE id = 21");
+    await model[Symbol.asyncDispose]();
+  }
+  assertEquals(await world.db.query("SELECT FROM pg_replication_slots"), []);
+  assertEquals(await world.db.query("SELECT FROM pg_publication"), []);
+});
+
+describe("pgstream sync", () => {
+  test("--once brings what is there and what was missed, and ends; --json is whole", async () => {
+    const file = await world.write("once.json", world.config("once"));
+    const first = await world.run(["sync", "--once", "--config", file]);
+    assertMatch(first, /^Handled 20 changes, up to [0-9A-F]+\/[0-9A-F]+\n$/);
+    assertEquals(await world.count("once"), 20);
+    await world.db.query("INSERT INTO documents VALUES (30, 'later', 'on')");
+    try {
+      const lines = (await world.run(["sync", "--once", "--json", "--config", file]))
+        .trim().split("\n").map((line) => JSON.parse(line));
+      assertEquals(
+        lines.map(({ state }) => state),
+        ["connecting", "streaming", "stopping", "stopped"].filter((state) =>
+          lines.some((line) => line.state === state)
+        ),
+      );
+      assertEquals(fixed(lines.at(-1)), {
+        state: "stopped",
+        receivedLsn: "LSN",
+        handledLsn: "LSN",
+        confirmedLsn: "LSN",
+        lagBytes: lines.at(-1).lagBytes,
+        lagSeconds: 0,
+        queueBytes: 0,
+        transactions: 1,
+        messages: 0,
+        events: { insert: 1, update: 0, delete: 0, truncate: 0 },
+        retries: 0,
+        skipped: 0,
+        reconnects: 0,
+        lastError: null,
+        backfill: null,
+        textsEmbedded: 1,
+      });
+      assertEquals(await world.count("once"), 21);
+    } finally {
+      await teardown(file);
+      await world.db.query("DELETE FROM documents WHERE id = 30");
+    }
   });
 
-  test("backfill brings rows once more, and embeds nothing that the store has", async () => {
-    const file = await write("again.json", config("again"));
-    ended(await pgstream(["sync", "--once", "--config", file], options()));
-    const asked = openAi.requests.length;
-    await vectors.unsafe(`DELETE FROM again WHERE payload->>'id' IN ('5', '6')`);
-    ended(await pgstream(["backfill", "documents", "--key", "5", "--config", file], options()));
-    assertEquals(openAi.requests.slice(asked).flatMap(({ input }) => input), ["title 5\n\nbody 5"]);
-    ended(
-      await pgstream(["backfill", "documents", "--where", "id < 10", "--config", file], options()),
-    );
-    assertEquals(openAi.requests.slice(asked).flatMap(({ input }) => input).length, 2);
-    ended(await pgstream(["verify", "--config", file], options()));
-    ended(await pgstream(["teardown", "--yes", "--config", file], options()));
-  });
-
-  test("setup makes slot and publication, tells what it did, and does nothing the second time", async () => {
-    const file = await write("setup.json", config("setup_once"));
-    const first = JSON.parse(
-      ended(await pgstream(["setup", "--json", "--config", file], options())),
-    );
-    assertEquals(first, {
-      slotName: "cli_setup_once",
-      publicationName: "cli_setup_once",
-      slot: "created",
-      publication: "created",
-      added: ["public.documents"],
-      removed: [],
-      changed: [],
-      warnings: [],
-    });
-    assertEquals(
-      ended(await pgstream(["setup", "--config", file], options())),
-      'Slot "cli_setup_once" was found\nPublication "cli_setup_once" was found\n',
-    );
-    const asked = await pgstream(["teardown", "--config", file], options());
-    assertMatch(asked.stderr, /nobody to ask whether to drop slot "cli_setup_once".*--yes/);
-    ended(asked, 2);
-    assertEquals((await db.query("SELECT FROM pg_replication_slots")).length, 1);
-    const dropped = await pgstream(["teardown", "--yes", "--json", "--config", file], options());
-    assertEquals(JSON.parse(ended(dropped)), {
-      slotName: "cli_setup_once",
-      publicationName: "cli_setup_once",
-    });
-  });
-
-  test("TypeScript says the same, with functions where one likes", async () => {
-    const file = await write(
+  test("follows a file in TypeScript, with functions where one likes", async () => {
+    const { sink } = world.config("typed") as { sink: Record<string, unknown> };
+    const file = await world.write(
       "typed.config.ts",
-      `const config = ${
-        JSON.stringify(config("typed", { embedder: undefined })).replaceAll(
-          '"${VECTORS_URL}"',
-          "process.env.VECTORS_URL",
-        )
-      };
-      config.tables.documents.text = (row: { title: string }) => row.title.toUpperCase();
-      config.tables.documents.embedder = Object.assign(
-        (texts: string[]) => Promise.resolve(texts.map((text) => [text.length, 1, 0, 0])),
+      `interface Document { title: string }
+      const embedder = Object.assign(
+        (texts: readonly string[]) => Promise.resolve(texts.map((text) => [text.length, 1, 0, 0])),
         { model: "length@1" },
       );
-      export default () => config;`,
+      export default async () => ({
+        slotName: "cli_typed",
+        tables: {
+          documents: {
+            text: (row: Document) => row.title.toUpperCase(),
+            payload: (row: Document) => ({ title: row.title }),
+          },
+        },
+        embedder,
+        sink: { ...${JSON.stringify(sink)}, dsn: process.env.VECTORS_URL },
+        onFailure: () => "skip" as const,
+      });`,
     );
-    ended(await pgstream(["sync", "--once", "--config", file], options()));
-    ended(await pgstream(["verify", "--config", file], options()));
-    const [row] = await vectors.unsafe(`SELECT vector::text FROM typed WHERE payload->>'id' = '1'`);
-    assertEquals(row!.vector, "[7,1,0,0]");
-    ended(await pgstream(["teardown", "--yes", "--config", file], options()));
+    await world.run(["sync", "--once", "--config", file]);
+    assertMatch(await world.run(["verify", "--config", file]), /alike/);
+    const [row] = await world.vectors`
+      SELECT vector::text, payload FROM typed WHERE source_key = '1'`;
+    assertEquals({ ...row }, { vector: "[7,1,0,0]", payload: { title: "title 1" } });
+    await teardown(file);
   });
 
-  test("Qdrant is a store as well", async () => {
-    const file = await write(
-      "qdrant.json",
-      config("qdrant", {
-        sink: { type: "qdrant", url: qdrant.url, collectionName: "docs", dimensions: 4 },
+  test("fills Qdrant as well, and several tables with several stores", async () => {
+    await world.db.query(
+      `CREATE TABLE notes (id int PRIMARY KEY, note text);
+      INSERT INTO notes VALUES (1, 'a note'), (2, NULL), (3, ' ')`,
+    );
+    const { tables, sink } = world.config("two") as Record<string, Record<string, unknown>>;
+    const qdrant = { type: "qdrant", url: world.qdrant.url, collectionName: "docs", dimensions: 4 };
+    const file = await world.write(
+      "two.json",
+      world.config("two", {
+        tables: { ...tables, notes: { text: ["note"], sink } },
+        sink: qdrant,
       }),
     );
-    ended(await pgstream(["sync", "--once", "--config", file], options()));
-    ended(await pgstream(["verify", "--config", file], options()));
-    ended(await pgstream(["teardown", "--yes", "--config", file], options()));
+    try {
+      const calls = world.openAi.requests.length;
+      await world.run(["sync", "--once", "--config", file]);
+      const inputs = world.openAi.requests.slice(calls).flatMap(({ input }) => input);
+      assertEquals(inputs.length, 21);
+      assertEquals(await world.count("two"), 1);
+      assertEquals(
+        await world.run(["verify", "--config", file]),
+        "ok   public.documents: 20 rows, 20 vectors: alike\n" +
+          "ok   public.notes: 3 rows, 1 vectors: alike\n",
+      );
+    } finally {
+      await teardown(file);
+      await world.db.query("DROP TABLE notes");
+    }
   });
 
-  test("a server that goes away is told in a line, and the command goes on when it is back", async () => {
-    const own = await testPostgres();
-    await own.query("CREATE TABLE documents (id int PRIMARY KEY, title text, body text)");
-    const file = await write("lost.json", config("lost"));
-    const syncing = new Cli(["sync", "--config", file], options({ DATABASE_URL: own.dsn }));
+  test("--no-setup makes nothing, and says who does", async () => {
+    const file = await world.write("without.json", world.config("without"));
+    const { stderr } = ended(
+      await new Cli(
+        ["sync", "--no-setup", "--config", file],
+        world.options(),
+      ).ended,
+      1,
+    );
+    assertMatch(stderr, /"cli_without"/);
+    assertMatch(stderr, /setup\(\)|pgstream setup/);
+    assertEquals(await world.db.query("SELECT FROM pg_publication"), []);
+  });
+
+  test("--metrics-port is refused where it is none", async () => {
+    const file = await world.write("metrics.json", world.config("metrics"));
+    for (const args of [["--metrics-port", "x"], ["--metrics-port", "70000"], ["--max-lag", "5"]]) {
+      const result = await new Cli(["sync", ...args, "--config", file], world.options()).ended;
+      assertMatch(ended(result, 2).stderr, /^error: --(metrics-port|max-lag) is /);
+    }
+  });
+
+  test("--metrics-port serves metrics and probes while it runs", async () => {
+    const file = await world.write(
+      "served.json",
+      world.config("served", { metrics: { port: 1, maxLagSeconds: 60 } }),
+    );
+    const syncing = new Cli(["sync", "--metrics-port", "0", "--config", file], world.options());
+    try {
+      await syncing.shows(/^streaming/m);
+      await world.stored("cli_served");
+      const [, url] = /^Metrics and probes are at (http:\S+)$/m.exec(syncing.stderr)!;
+      const ready = await fetch(`${url}/readyz`);
+      assertEquals([ready.status, await ready.text()], [200, "ok\n"]);
+      const metrics = await (await fetch(`${url}/metrics`)).text();
+      assertMatch(metrics, /\n\w*\{[^}]*table="public\.documents"[^}]*\} 20\n/);
+      const other = ["sync", "--metrics-port", new URL(url!).port, "--slot", "cli_other"];
+      const taken = await new Cli([...other, "--config", file], world.options()).ended;
+      assertMatch(ended(taken, 1).stderr, /Cannot serve metrics on 127\.0\.0\.1.*EADDRINUSE/);
+    } finally {
+      syncing.signal("SIGINT");
+    }
+    ended(await syncing.ended);
+    await teardown(file);
+  });
+
+  test("goes on, and tells so, where its session is ended on the server", async () => {
+    const file = await world.write("lost.json", world.config("lost"));
+    const syncing = new Cli(["sync", "--config", file], world.options());
     try {
       await syncing.shows(/streaming/);
-      await own.query(
+      await world.stored("cli_lost");
+      await world.db.query(
         "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active",
       );
       await syncing.shows(/reconnecting/);
-      await own.query("INSERT INTO documents VALUES (1, 'after', 'all')");
-      await until(
-        "the row",
-        () => openAi.requests.some(({ input }) => input.includes("after\n\nall")),
-        30_000,
-      );
+      await world.db.query("INSERT INTO documents VALUES (40, 'after', 'all')");
+      await world.stored("cli_lost");
     } finally {
       syncing.signal("SIGTERM");
+      await world.db.query("DELETE FROM documents WHERE id = 40");
     }
     ended(await syncing.ended);
-    const env = { DATABASE_URL: own.dsn };
-    // What was in hand when it was told to stop may have been left for the next.
-    ended(await pgstream(["sync", "--once", "--config", file], options(env)));
-    assertEquals(await count("lost"), 1);
-    ended(await pgstream(["teardown", "--yes", "--config", file], options(env)));
-    await own.stop();
+    assertEquals(await world.count("lost"), 21);
+    await teardown(file);
   });
 
-  for (
-    const [name, change, message] of [
-      ["a key that is not known", { tabels: {} }, /tabels is not known\. Did you mean "tables"\?/],
-      [
-        "a table without a text",
-        { tables: { documents: {} } },
-        /tables\.documents\.text is missing/,
-      ],
-      [
-        "a column that is not there",
-        { tables: { documents: { text: "titel" } } },
-        /text names the column "titel", which is not there\. Did you mean "title"\?/,
-      ],
-      [
-        "a table that is not there",
-        { tables: { document: { text: "title" } } },
-        /Table "public\.document" not found/,
-      ],
-      ["a variable that is not set", { dsn: "${NOWHERE}" }, /dsn needs the variable NOWHERE/],
-      [
-        "a store that is none",
-        { sink: { type: "redis" } },
-        /sink\.type is no store.*pgvector, qdrant/,
-      ],
-      ["a key that the model does not take", {
-        embedder: { url: "", model: "small", apiKey: "wrong" },
-      }, /401|refused|API key/i],
-    ] as const
-  ) {
-    test(`${name} is told in one line, with the way out, and no secret`, async () => {
-      const given = config("wrong", change);
-      const embedder = given.embedder as { url: string };
-      embedder.url ||= openAi.url;
-      const file = await write("wrong.json", given);
-      const result = await pgstream(["sync", "--once", "--verbose", "--config", file], options());
-      assert(result.status === 1 || result.status === 2, `${result.status}`);
-      assertMatch(result.stderr, message);
-      assert(!/^\s+at /m.test(result.stderr), result.stderr);
-      ended(result, Number(result.status));
-      ended(await pgstream(["teardown", "--yes", "--slot", "cli_wrong"], options()));
-    });
-  }
+  test(
+    "outlives a server that is killed and comes back, and loses nothing",
+    { skip: needsOwnServer },
+    async () => {
+      const own = await startPostgres();
+      await own.query("CREATE TABLE documents (id int PRIMARY KEY, title text, body text)");
+      const file = await world.write("killed.json", world.config("killed"));
+      const env = { DATABASE_URL: own.dsn };
+      const syncing = new Cli(["sync", "--config", file], world.options(env));
+      try {
+        await syncing.shows(/streaming/);
+        await own.query("INSERT INTO documents VALUES (1, 'before', 'it')");
+        await own.restart("immediate");
+        await own.query("INSERT INTO documents VALUES (2, 'after', 'it')");
+        await world.stored("cli_killed", own);
+        await syncing.shows(/reconnecting/);
+      } finally {
+        syncing.signal("SIGINT");
+      }
+      ended(await syncing.ended);
+      assertMatch(await world.run(["verify", "--config", file], { env }), /2 vectors: alike/);
+      await own.stop("immediate");
+    },
+  );
 
-  test("init writes over nothing, and never without being asked", async () => {
-    await write("there.json", "{}");
-    const result = await pgstream(["init", "--yes", "--output", "there.json"], options());
-    assertMatch(result.stderr, /There is a file there\.json.*--force/);
-    ended(result, 2);
-    const piped = await pgstream(["init", "--output", "new.json"], options());
-    assertMatch(piped.stderr, /nobody to ask.*--yes/);
-    ended(piped, 2);
+  test("tells who holds the slot, and --once leaves it to that one", async () => {
+    const file = await world.write("held.json", world.config("held"));
+    const syncing = new Cli(["sync", "--config", file], world.options());
+    try {
+      await syncing.shows(/streaming/);
+      const once = await new Cli(["sync", "--once", "--config", file], world.options()).ended;
+      assertMatch(ended(once).stderr, /Another session holds the slot "cli_held"/);
+    } finally {
+      syncing.signal("SIGINT");
+    }
+    ended(await syncing.ended);
+    await teardown(file);
+  });
+});
+
+describe("pgstream sync in a terminal", { skip: needsTerminal }, () => {
+  afterEach(endTerminals);
+
+  test("keeps one line fresh, a bar while rows are read, and stops at Ctrl+C", async () => {
+    await world.db.query(
+      `CREATE TABLE many (id int PRIMARY KEY, body text);
+      INSERT INTO many SELECT n, 'body ' || n FROM generate_series(1, 2000) n; ANALYZE many`,
+    );
+    const file = await world.write(
+      "seen.json",
+      world.config("seen", {
+        tables: { many: { text: "body" } },
+        backfillChunk: { maxRows: 100 },
+        maxQueueBytes: 20_000,
+      }),
+    );
+    // Each call takes its time, so that there is something to be seen.
+    for (let call = 0; call < 6; call++) {
+      world.openAi.fail({ status: 429, headers: { "retry-after": "1" }, body: {} });
+    }
+    const { env, cwd } = world.options();
+    const terminal = await CliTerminal.pgstream(["sync", "--config", file], {
+      env,
+      cwd: cwd!,
+      columns: 120,
+    });
+    try {
+      const screen = await terminal.shows(
+        /streaming, reading public\.many: \[#* *\] \d+% [\d,]+ of about 2,000 rows/,
+      );
+      assertEquals(screen.trim().split("\n").length, 1, screen);
+      await terminal.shows(/streaming: 2,000 changes, 2,000 texts embedded, /);
+      await terminal.send("C-c");
+      assertEquals(await terminal.status(), 0);
+      assertMatch(await terminal.screen(), /stopped: 2,000 changes, 2,000 texts embedded, /);
+    } finally {
+      world.openAi.failures.splice(0);
+      await terminal.end();
+      await until(
+        "the slot to be free",
+        async () =>
+          (await world.db.query("SELECT FROM pg_replication_slots WHERE active")).length === 0,
+      );
+      await teardown(file);
+      await world.db.query("DROP TABLE many");
+    }
   });
 });

@@ -393,6 +393,20 @@ for (const major of testMajors(18, 14)) {
       assertEquals(await publishedBy(slotName), []);
     });
 
+    test("teardown() of a SlotManager tells what was there", async () => {
+      const slotName = uniqueName();
+      const manager = slotsOf({ slotName, tables: ["one"] });
+      assertEquals(await manager.teardown(), { slot: "missing", publication: "missing" });
+      await manager.setup();
+      const slot = await manager.teardown({ dropPublication: false });
+      assertEquals(slot, { slot: "dropped", publication: "kept" });
+      const publication = await manager.teardown({ dropSlot: false });
+      assertEquals(publication, { slot: "kept", publication: "dropped" });
+      await db.query(`CREATE PUBLICATION ${slotName} FOR TABLE one`);
+      assertEquals((await manager.teardown()).publication, "kept");
+      await db.query(`DROP PUBLICATION ${slotName}`);
+    });
+
     test("teardown() of a slot in use names who uses it, and takes nothing", async () => {
       const slotName = uniqueName();
       const stream = streamOf(["one"], { slotName });

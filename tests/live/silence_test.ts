@@ -40,7 +40,7 @@ for (const major of testMajors(18, 14, 10)) {
       const tables = ["documents"];
       const manager = new SlotManager({ dsn: db.dsn, slotName, tables, logger: false });
       await manager.setup();
-      return { slotName, teardown: () => manager.teardown() };
+      return { slotName, teardown: async () => void await manager.teardown() };
     }
 
     /** Reads on, and counts what came. */

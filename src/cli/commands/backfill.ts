@@ -3,8 +3,9 @@
 import type { Command, Invocation } from "../command.ts";
 import { beside } from "../beside.ts";
 import { usageError } from "../errors.ts";
-import { streamOf } from "../streams.ts";
-import { tellOf } from "../watched_stream.ts";
+import { formatCount } from "../progress_line.ts";
+import { namedTables, streamOf } from "../streams.ts";
+import { EmbeddedTexts, tellOf } from "../watched_stream.ts";
 
 /** `pgstream backfill`. */
 export const backfill: Command = {
@@ -39,24 +40,29 @@ async function run(
     throw usageError("backfill needs a table", "pgstream backfill TABLE");
   }
   const told = await settings();
-  const unknown = positionals.find((table) => told.config.tables?.[table] === undefined);
-  if (unknown !== undefined) {
-    throw usageError(`The file has no table "${unknown}"`, "It is named there as it is here");
+  const tables = namedTables(told, positionals);
+  if (values.key !== undefined && tables.length > 1) {
+    throw usageError("--key is for one table", "Call it once for each");
   }
   const which = {
     ...values.where === undefined ? {} : { where: values.where as string },
     ...values.key === undefined ? {} : { keys: values.key as string[] },
   };
-  const stream = await streamOf(told, {}, signal);
-  const telling = tellOf(stream, terminal, values.json === true);
+  const embedded = new EmbeddedTexts();
+  const stream = await streamOf(told, { stream: { observer: embedded }, signal });
+  const telling = tellOf(stream, terminal, { json: values.json === true, embedded });
   try {
     await stream.setup({ signal });
     await beside(stream, signal, async () => {
-      for (const table of positionals) await stream.backfill(table, { ...which, signal });
+      for (const table of tables) await stream.backfill(table, { ...which, signal });
     });
   } finally {
     telling.end();
     await stream.stop();
   }
-  if (values.json !== true) await terminal.print(`Done: ${positionals.join(", ")}`);
+  if (values.json !== true) {
+    await terminal.print(
+      `Done: ${tables.join(", ")}, ${formatCount(embedded.count)} texts embedded`,
+    );
+  }
 }

@@ -1,10 +1,10 @@
 /** `pgstream teardown`: takes away what `setup` made on the server. */
 
-import process from "node:process";
-import { createInterface } from "node:readline/promises";
+import { SlotManager, type TeardownReport } from "../../replication/slot_manager.ts";
 import { PgStream } from "../../stream/pg_stream.ts";
+import { Asking } from "../asking.ts";
 import type { Command, Invocation } from "../command.ts";
-import { usageError } from "../errors.ts";
+import { pick } from "../pick.ts";
 import { streamOptions } from "../streams.ts";
 
 /** `pgstream teardown`. */
@@ -13,7 +13,8 @@ export const teardown: Command = {
   operands: "",
   description: "What was not handled by then is lost to the slot's consumer, and the next setup " +
     "begins anew, rows that are there included. The store is left as it is. A publication that " +
-    "somebody else made stays.",
+    "somebody else made stays, and what is not there is no error.\n\n" +
+    "It needs no file: --slot will do. While somebody streams from the slot, nothing is dropped.",
   options: {
     yes: { type: "boolean", short: "y", help: "do not ask" },
     "keep-publication": { type: "boolean", help: "drop the slot only" },
@@ -28,36 +29,34 @@ export const teardown: Command = {
 
 async function run({ values, settings, terminal, signal }: Invocation): Promise<number> {
   const told = await settings();
-  const { dsn, slotName, publicationName, logger } = told;
+  const { slotName, publicationName, logger } = told;
   const keep = values["keep-publication"] === true;
   if (values.yes !== true) {
     const what = `slot "${slotName}"${keep ? "" : ` and publication "${publicationName}"`}`;
-    if (process.stdin.isTTY !== true) {
-      throw usageError(`There is nobody to ask whether to drop ${what}`, "Say --yes");
-    }
-    const asking = createInterface({ input: process.stdin, output: process.stderr });
-    const answer = await asking.question(`Drop ${what}? [y/N] `, { signal }).finally(() =>
-      asking.close()
-    );
-    if (!/^y(es)?$/i.test(answer.trim())) {
+    const asking = new Asking(signal, `whether to drop ${what}`, "Say --yes");
+    const wanted = await asking.confirm(`Drop ${what}?`).finally(() => asking.close());
+    if (!wanted) {
       terminal.note("Nothing was dropped");
       return 1;
     }
   }
-  const stream = new PgStream({
-    ...dsn === undefined ? {} : { dsn },
-    ...streamOptions(told),
-    // What is known of rows that were handed out goes with the slot.
-    backfill: "initial",
-    logger,
-  });
-  await stream.teardown({ dropPublication: !keep });
+  const source = { ...pick(told, "dsn"), logger };
+  const slots = new SlotManager({ ...source, slotName, publicationName });
+  const report = await slots.teardown({ dropPublication: !keep, signal });
+  // What is known of rows that were handed out goes with the slot: a stream keeps that, and its own is gone by now.
+  const stream = new PgStream({ ...source, ...streamOptions(told), backfill: "initial" });
+  await stream.teardown({ dropPublication: false, signal });
   if (values.json === true) {
-    await terminal.printJson({ slotName, publicationName: keep ? null : publicationName });
-  } else {
-    await terminal.print(
-      `Dropped slot "${slotName}"${keep ? "" : ", and the publication it owned"}`,
-    );
+    await terminal.printJson({ slotName, publicationName, ...report });
+    return 0;
   }
+  await terminal.print(`Slot "${slotName}" ${SAID[report.slot]}`);
+  await terminal.print(`Publication "${publicationName}" ${SAID[report.publication]}`);
   return 0;
 }
+
+const SAID: Readonly<Record<TeardownReport["slot"], string>> = {
+  dropped: "was dropped",
+  missing: "was not there",
+  kept: "stays",
+};

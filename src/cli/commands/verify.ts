@@ -2,9 +2,8 @@
 
 import type { Command, Invocation } from "../command.ts";
 import { beside } from "../beside.ts";
-import { usageError } from "../errors.ts";
 import { formatCount } from "../progress_line.ts";
-import { streamOf } from "../streams.ts";
+import { namedTables, streamOf } from "../streams.ts";
 import { printable, type Terminal } from "../terminal.ts";
 import type { VerifyReport } from "../../sync/verify.ts";
 
@@ -40,13 +39,9 @@ async function run(
   { values, positionals, settings, terminal, signal }: Invocation,
 ): Promise<number> {
   const told = await settings();
-  const tables = positionals.length > 0 ? positionals : Object.keys(told.config.tables ?? {});
-  const unknown = tables.find((table) => told.config.tables?.[table] === undefined);
-  if (unknown !== undefined) {
-    throw usageError(`The file has no table "${unknown}"`, "It is named there as it is here");
-  }
+  const tables = namedTables(told, positionals);
   const repair = values.repair === true;
-  const stream = await streamOf(told, {}, signal);
+  const stream = await streamOf(told, { signal });
   const all = async (): Promise<VerifyReport[]> => {
     const reports = [];
     for (const table of tables) {
@@ -77,6 +72,9 @@ async function run(
   const alike = reports.every((report) => leftOf(report) === 0);
   if (values.json === true) await terminal.printJson({ alike, tables: reports });
   else for (const report of reports) await printReport(report, terminal);
+  if (!alike && !repair) {
+    terminal.note("What pgstream sync has not handled yet counts; --repair mends what differs");
+  }
   return alike ? 0 : 1;
 }
 
