@@ -26,7 +26,7 @@ const NOT_IN_WORKERS = /^node:|\/(?:node|state_file)\.ts$/;
 const PARTS: Record<string, RegExp> = {
   // What every stream asks the server before it begins, and what may be wrong with it.
   start:
-    /\/replication\/(?:start|\w+_refused|slot\w*|tables|publication|standby|liveness|timeline)\.ts$|\/stream\/promotion\.ts$/,
+    /\/replication\/(?:start|\w+_refused|slot\w*|tables|publication|standby|liveness|timeline)\.ts$|\/stream\/(?:promotion|continuation)\.ts$/,
   values: /\/(?:values\/\w+|replication\/types|delivery\/row_values|stream\/type_look_up)\.ts$/,
   wire: /\/wire\/\w+\.ts$/,
   events: /\/delivery\/(?:transaction_queue|schema_changes)\.ts$/,

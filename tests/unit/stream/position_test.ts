@@ -4,12 +4,8 @@ import { Frontier } from "../../../src/delivery/frontier.ts";
 import { PgStreamError } from "../../../src/errors.ts";
 import { SlotError } from "../../../src/replication/errors.ts";
 import type { SystemIdentity } from "../../../src/replication/server.ts";
-import {
-  type Continuation,
-  continueAt,
-  isSlotLost,
-  type KnownSystem,
-} from "../../../src/stream/position.ts";
+import { type Continuation, continueAt } from "../../../src/stream/continuation.ts";
+import { isSlotLost, type KnownSystem } from "../../../src/stream/position.ts";
 
 interface Situation {
   /** The slot's position. */
