@@ -7,11 +7,12 @@
  *
  * - `cpu_per_event_1m_vs_100k`: so many inserts, in transactions of 100. With `--full` 10 million beside 1 million:
  *   `cpu_per_event_10m_vs_1m`, which takes ten times as long.
- * - `cpu_per_event_1000_tables_vs_1`: as many inserts, each of the next table.
+ * - `cpu_per_event_1000_tables_vs_1`: as many inserts, each of the next table; all have the same columns.
+ * - `cpu_per_event_1000_unlike_tables_vs_1`: the same where each table has columns of its own.
  * - `cpu_per_event_200_columns_vs_20`: rows of so many short texts.
  *
  * ```sh
- * deno task bench growth [--json] [--full] [--rows 100000] [--rounds 3]
+ * deno task bench growth [--json] [--full] [--rows 100000] [--rounds 3] [--only tables]
  * ```
  */
 import { parseArgs } from "node:util";
@@ -27,6 +28,7 @@ const { values } = parseArgs({
     full: { type: "boolean", default: false },
     rows: { type: "string" },
     rounds: { type: "string", default: "3" },
+    only: { type: "string", default: "" },
   },
 });
 const rounds = Number(values.rounds);
@@ -41,6 +43,7 @@ const narrow: Shape = { events: Math.min(few, 50_000), tables: 1, columns: 20 };
 const QUESTIONS: Record<string, readonly [much: Shape, little: Shape]> = {
   [`${short(few * 10)}_vs_${short(few)}`]: [{ ...some, events: few * 10 }, some],
   [`${TABLES}_tables_vs_1`]: [{ ...perTable, tables: TABLES }, perTable],
+  [`${TABLES}_unlike_tables_vs_1`]: [{ ...perTable, tables: TABLES, unlike: true }, perTable],
   "200_columns_vs_20": [{ ...narrow, columns: 200 }, narrow],
 };
 
@@ -58,6 +61,7 @@ const server = await startPostgres({
 try {
   const report: Report = { ...machine(), rounds };
   for (const [question, [much, little]] of Object.entries(QUESTIONS)) {
+    if (!question.includes(values.only)) continue;
     await write(server, "much", much);
     await write(server, "little", little);
     const found = await inTurns(rounds, {
