@@ -7,15 +7,17 @@
  *
  * - `cpu_per_event_1m_vs_100k`: so many inserts, in transactions of 100. With `--full` 10 million beside 1 million:
  *   `cpu_per_event_10m_vs_1m`, which takes ten times as long.
- * - `cpu_per_event_1000_tables_vs_1`: as many inserts, each of the next table.
+ * - `cpu_per_event_1000_tables_vs_1`: as many inserts, each of the next table; all have the same columns.
+ * - `cpu_per_event_1000_unlike_tables_vs_1`: the same where each table has columns of its own.
  * - `cpu_per_event_200_columns_vs_20`: rows of so many short texts.
  *
  * ```sh
- * deno task bench growth [--json] [--full] [--rows 100000] [--rounds 3]
+ * deno task bench growth [--json] [--full] [--rows 100000] [--rounds 3] [--only tables]
  * ```
  */
 import { parseArgs } from "node:util";
 import { startPostgres } from "../tests/support/servers/postgres.ts";
+import { remove, type Shape, tableNames, write } from "./support/grown.ts";
 import { measureChild } from "./support/measured_child.ts";
 import { dropSlot } from "./support/slots.ts";
 import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
@@ -26,19 +28,12 @@ const { values } = parseArgs({
     full: { type: "boolean", default: false },
     rows: { type: "string" },
     rounds: { type: "string", default: "3" },
+    only: { type: "string", default: "" },
   },
 });
 const rounds = Number(values.rounds);
 const few = Number(values.rows ?? (values.full ? 1_000_000 : 100_000));
 
-/** A stream to be measured. */
-interface Shape {
-  events: number;
-  tables: number;
-  columns: number;
-}
-
-const TRANSACTION = 100;
 const TABLES = 1000;
 const some: Shape = { events: few, tables: 1, columns: 7 };
 // Where the first event of each table would be most of its events, it would be that which is measured.
@@ -48,6 +43,7 @@ const narrow: Shape = { events: Math.min(few, 50_000), tables: 1, columns: 20 };
 const QUESTIONS: Record<string, readonly [much: Shape, little: Shape]> = {
   [`${short(few * 10)}_vs_${short(few)}`]: [{ ...some, events: few * 10 }, some],
   [`${TABLES}_tables_vs_1`]: [{ ...perTable, tables: TABLES }, perTable],
+  [`${TABLES}_unlike_tables_vs_1`]: [{ ...perTable, tables: TABLES, unlike: true }, perTable],
   "200_columns_vs_20": [{ ...narrow, columns: 200 }, narrow],
 };
 
@@ -65,8 +61,9 @@ const server = await startPostgres({
 try {
   const report: Report = { ...machine(), rounds };
   for (const [question, [much, little]] of Object.entries(QUESTIONS)) {
-    await write("much", much);
-    await write("little", little);
+    if (!question.includes(values.only)) continue;
+    await write(server, "much", much);
+    await write(server, "little", little);
     const found = await inTurns(rounds, {
       much: () => microseconds("pgstream", "much", much),
       little: () => microseconds("pgstream", "little", little),
@@ -81,38 +78,11 @@ try {
     report[`cpu_per_event_${small}${unit}_us`] = rounded(median(found.little));
     report[`raw_cpu_per_event_${large}_us`] = rounded(median(found.rawMuch));
     report[`raw_cpu_per_event_${small}${unit}_us`] = rounded(median(found.rawLittle));
-    for (const name of ["much", "little"]) await remove(name);
+    for (const name of ["much", "little"]) await remove(server, name);
   }
   print(report, values.json);
 } finally {
   await server.stop("immediate");
-}
-
-/** Makes the tables of a shape, a publication and a slot of that name, and then the rows. */
-async function write(name: string, { events, tables, columns }: Shape): Promise<void> {
-  const extra = Array.from({ length: columns - 1 }, (_, column) => `c${column} text`).join();
-  await server.query(`CREATE SCHEMA ${name}`);
-  for (let table = 0; table < tables; table++) {
-    await server.query(`CREATE TABLE ${name}.t${table} (id int PRIMARY KEY, ${extra})`);
-  }
-  const all = tableNames(name, tables).join();
-  await server.query(`CREATE PUBLICATION ${name} FOR TABLE ${all}`);
-  await server.query(`SELECT pg_create_logical_replication_slot('${name}', 'pgoutput')`);
-  await server.query("SET synchronous_commit = off");
-  const texts = Array.from({ length: columns - 1 }, (_, column) => `'value ${column} of ' || n`);
-  const insert = (table: string, from: string) =>
-    `INSERT INTO ${table} SELECT n, ${texts.join()} FROM ${from}`;
-  const some = tables === 1
-    ? insert(`${name}.t0`, `generate_series(head, head + ${TRANSACTION - 1}) n`)
-    : `FOR n IN head .. head + ${TRANSACTION - 1} LOOP
-        EXECUTE format($f$${insert(`${name}.t%s`, "(SELECT $1 AS n) s")}$f$, n % ${tables}) USING n;
-      END LOOP`;
-  await server.query(`DO $$ BEGIN FOR head IN 1 .. ${events} BY ${TRANSACTION} LOOP
-    ${some}; COMMIT; END LOOP; END $$`);
-}
-
-function tableNames(schema: string, tables: number): string[] {
-  return Array.from({ length: tables }, (_, table) => `${schema}.t${table}`);
 }
 
 /** CPU of a process that takes all of the events, for each of them. */
@@ -128,18 +98,6 @@ async function microseconds(
   const { cpuSeconds } = await measureChild("replay.ts", events, ...args);
   await dropSlot(server, slot);
   return cpuSeconds / events * 1e6;
-}
-
-async function remove(name: string): Promise<void> {
-  await server.query(`SELECT pg_drop_replication_slot('${name}')`);
-  await server.query(`DROP PUBLICATION ${name}`);
-  // A table at a time: each takes a few locks.
-  const tables = await server.query<{ table: string }>(
-    `SELECT format('%I.%I', schemaname, tablename) AS table FROM pg_tables
-      WHERE schemaname = '${name}'`,
-  );
-  for (const { table } of tables) await server.query(`DROP TABLE ${table}`);
-  await server.query(`DROP SCHEMA ${name}`);
 }
 
 /** A number of events as it stands in a key: 100k, 10m. */

@@ -239,12 +239,17 @@ function keyOf(relation: Relation, primaryKey: readonly string[], row: Row): str
   if (plain !== null) return plain;
   const has = (column: string) => row[column] !== undefined;
   if (primaryKey.length > 0 && primaryKey.every(has)) return keyText(primaryKey, row);
-  const identity = relation.columns.filter((column) => column.key).map((column) => column.name);
+  const identity = identityColumns(relation);
   // Under FULL a table without any column has rows all the same, and each is like the other.
   const none = identity.length === 0 && relation.replicaIdentity !== "full";
   if (none || !identity.every(has)) throw keyMissing(relation);
   if (primaryKey.length === 0) return keyText(identity, row);
   return JSON.stringify(Object.fromEntries(identity.map((column) => [column, row[column]])));
+}
+
+/** By which the server tells rows. */
+export function identityColumns({ columns }: Relation): string[] {
+  return columns.filter(({ key }) => key).map(({ name }) => name);
 }
 
 /** The key of a row before its update, where the server sent the columns that tell. */

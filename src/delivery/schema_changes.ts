@@ -1,5 +1,5 @@
 /** Tells what became of a table's shape, in its place between the events. */
-import type { EventTable } from "./event_builder.ts";
+import { type EventTable, identityColumns } from "./event_builder.ts";
 import type { Relation, ReplicaIdentity } from "../pgoutput/mod.ts";
 import { formatTableName } from "../table_name.ts";
 
@@ -122,7 +122,7 @@ function shapeOf(relation: Relation, primaryKey: readonly string[]): TableShape 
     })),
     identity: {
       kind: relation.replicaIdentity,
-      columns: relation.columns.filter(({ key }) => key).map(({ name }) => name),
+      columns: identityColumns(relation),
     },
     primaryKey,
   };

@@ -1,4 +1,4 @@
-/** Makes rows: objects that inherit nothing, one shape a table. */
+/** Makes rows: objects that inherit nothing, one shape for tables of the same columns. */
 import type { RelationColumn, Row, TupleValue } from "./messages.ts";
 
 const NOTHING_INHERITED = Object.freeze(Object.create(null));
@@ -18,7 +18,7 @@ export function newEmptyRow(): new () => Row {
   return EmptyRow;
 }
 
-/** Makes the rows of one table, as it is at the time. */
+/** Makes the rows of tables whose columns have these names. */
 export class RowMaker {
   readonly Empty: new () => Row = newEmptyRow();
   readonly #columns: readonly RelationColumn[];

@@ -34,6 +34,8 @@ export class Tables {
   /** See `MAX_RELATION_BYTES`. */
   #bytes = 0;
   #told = 0;
+  /** By the names of columns: what an engine learns of one table's rows holds for all that are alike. */
+  readonly #makers = new Map<string, RowMaker>();
 
   /** True between a Stream Start and its Stream Stop. */
   get inStream(): boolean {
@@ -51,8 +53,7 @@ export class Tables {
   learn(relation: Relation, bytes: number): void {
     this.#take(bytes - (this.#known.get(relation.oid)?.bytes ?? 0));
     const told = this.#told++;
-    const rows = new RowMaker(relation.columns);
-    this.#known.set(relation.oid, { relation, bytes, told, rows });
+    this.#known.set(relation.oid, { relation, bytes, told, rows: this.#maker(relation) });
   }
 
   /** @throws {RangeError} where a part is missing before it. */
@@ -105,6 +106,17 @@ export class Tables {
     this.#streams.clear();
     this.#known = this.#everybodys;
     this.#bytes = 0;
+  }
+
+  #maker({ columns }: Relation): RowMaker {
+    const names = JSON.stringify(columns.map(({ name }) => name));
+    let maker = this.#makers.get(names);
+    if (maker === undefined) {
+      // Tables keep theirs. Of shapes that are past, none is kept for long.
+      if (this.#makers.size * names.length > MAX_RELATION_BYTES) this.#makers.clear();
+      this.#makers.set(names, maker = new RowMaker(columns));
+    }
+    return maker;
   }
 
   #streamOf(xid: number): Map<number, Table> {

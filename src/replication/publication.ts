@@ -30,6 +30,8 @@ export interface Publication {
   schemas: readonly string[];
   /** Tables that are listed themselves. */
   tables: readonly PublishedTable[];
+  /** The same by their OIDs: both this and what is watched may be thousands. */
+  byOid: ReadonlyMap<number, PublishedTable>;
   /** Operations that are not published, of insert, update, delete, truncate. */
   unpublished: readonly string[];
   /** Changes of partitions come under the root's name (13+). */
@@ -65,7 +67,7 @@ export async function readPublication(
         WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs::pg_catalog.int2[])) AS columns,
       pg_catalog.pg_get_expr(r.prqual, c.oid) AS filter`
     : "NULL AS columns, NULL AS filter";
-  const tables = await connection.query(
+  const listed = await connection.query(
     `SELECT c.oid, n.nspname, c.relname, ${lists} FROM pg_catalog.pg_publication_rel r
       JOIN pg_catalog.pg_class c ON c.oid = r.prrelid
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -79,16 +81,18 @@ export async function readPublication(
       { signal },
     ),
   ).map((row) => textOf(row, "nspname"));
+  const tables = rowsOf(listed).map((row): PublishedTable => ({
+    oid: numberOf(row, "oid"),
+    schema: textOf(row, "nspname"),
+    table: textOf(row, "relname"),
+    columns: row.columns == null ? null : namesOf(row, "columns"),
+    filter: row.filter ?? null,
+  }));
   return {
     allTables: row.puballtables === "t",
     schemas,
-    tables: rowsOf(tables).map((row) => ({
-      oid: numberOf(row, "oid"),
-      schema: textOf(row, "nspname"),
-      table: textOf(row, "relname"),
-      columns: row.columns == null ? null : namesOf(row, "columns"),
-      filter: row.filter ?? null,
-    })),
+    tables,
+    byOid: new Map(tables.map((table) => [table.oid, table])),
     unpublished: ["insert", "update", "delete", "truncate"].filter((operation) =>
       row[`pub${operation}`] !== "t"
     ),
@@ -99,20 +103,20 @@ export async function readPublication(
 }
 
 /** Those of the tables that the publication does not carry. */
-export function unpublishedTables(
+export function unpublishedTables<Table extends CatalogTable>(
   publication: Publication,
-  tables: readonly CatalogTable[],
-): CatalogTable[] {
+  tables: readonly Table[],
+): Table[] {
   return tables.filter((table) => publishedAs(publication, table) === null);
 }
 
 /** What the publication carries of a table; null: nothing. A schema's tables are carried whole. */
 export function publishedAs(
-  { allTables, schemas, tables }: Publication,
+  { allTables, schemas, byOid }: Publication,
   { oid, schema }: CatalogTable,
 ): PublishedAs | null {
   if (allTables || schemas.includes(schema)) return { columns: null, filter: null };
-  return tables.find((table) => table.oid === oid) ?? null;
+  return byOid.get(oid) ?? null;
 }
 
 /**

@@ -33,8 +33,7 @@ export async function differencesOf(
       ? where === published.filter
       : await isSameFilter(connection, table, where, published.filter, signal);
     if (same === true) continue;
-    const listed = publication.tables.some(({ oid }) => oid === table.oid) &&
-      !publication.allTables && !publication.schemas.includes(table.schema);
+    const listed = published === publication.byOid.get(table.oid);
     differences.push({ table, published, known: same === false, listed });
   }
   return differences;

@@ -31,7 +31,7 @@ import {
   whyLeft,
 } from "./publication_warnings.ts";
 import { refusedPart } from "./wanted_tables.ts";
-import { type Difference, differencesOf, differenceWarning } from "./published_differences.ts";
+import { differencesOf, differenceWarning } from "./published_differences.ts";
 
 /** Who is to use a publication. */
 export interface PublicationUse {
@@ -185,13 +185,13 @@ async function alter(
   const owned = owner === slotName;
   const free = maySet(use, existing);
   const wanted = new Set(tables.map((table) => table.oid));
-  const missing = new Set(unpublishedTables(existing, tables));
-  const added = tables.filter((table) => missing.has(table));
+  const added = unpublishedTables(existing, tables);
   const unwanted = existing.tables.filter((table) => !wanted.has(table.oid));
   // Other consumers of somebody else's publication would see other names from one row to the next.
   if (!owned) checkPartitionRoots(publicationName, existing, tables);
   const differences = await differencesOf(connection, existing, tables, signal);
   const changing = free ? differences.filter(({ known, listed }) => known && listed) : [];
+  const left = differences.filter((difference) => !changing.includes(difference));
   const changed = changing.map(({ table }) => table);
   const removed = free ? unwanted : [];
   const generated = generatedToSet(use, existing);
@@ -219,9 +219,8 @@ async function alter(
   }
   const checkFilters = async () => {
     if (!carriesIdentity(existing)) return;
-    const own = tables.filter((table) =>
-      added.includes(table) || isAsWatched(table, differences, changing)
-    );
+    const others = new Set(left.map(({ table }) => table));
+    const own = tables.filter((table) => !others.has(table));
     await checkFiltersUseIdentity(connection, publicationName, own, signal);
   };
   let altered = sql.length > 0;
@@ -243,7 +242,6 @@ async function alter(
     if (!(shared && !altering && refused)) throw error;
     altered = false;
   }
-  const left = differences.filter((difference) => !changing.includes(difference));
   const why = free ? undefined : whyLeft(owned ? slotActivePid : null);
   return {
     publication: altered ? "altered" : "found",
@@ -276,15 +274,6 @@ export function maySet(
 /** True where an update or a delete is carried, for which the server looks at the identity. */
 export function carriesIdentity({ unpublished }: Publication): boolean {
   return !(unpublished.includes("update") && unpublished.includes("delete"));
-}
-
-function isAsWatched(
-  table: WantedTable,
-  differences: readonly Difference[],
-  changing: readonly Difference[],
-): boolean {
-  const difference = differences.find((one) => one.table === table);
-  return difference === undefined || changing.includes(difference);
 }
 
 /** What `publish_generated_columns` has to become; undefined: nothing is to be done. */

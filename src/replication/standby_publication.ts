@@ -37,8 +37,7 @@ export async function checkPublicationOnStandby(
       },
     );
   }
-  const lacking = new Set(unpublishedTables(publication, tables));
-  const missing = tables.filter((table) => lacking.has(table));
+  const missing = unpublishedTables(publication, tables);
   if (missing.length > 0) {
     throw new PublicationError(
       `Publication "${publicationName}" does not publish ${

@@ -67,8 +67,9 @@ export async function readTables(
     `(n.nspname = ${quoteLiteral(schema)} AND c.relname = ${quoteLiteral(table)})`
   );
   const rows = await selectTables(connection, wanted.join(" OR "), signal);
+  const byName = new Map(rows.map((row) => [formatTableName(nameOf(row)), row]));
   for (const name of names) {
-    const row = rows.find((row) => row.nspname === name.schema && row.relname === name.table);
+    const row = byName.get(formatTableName(name));
     if (row === undefined) missing.push(name);
     else tables.push(await describe(connection, row, signal));
   }
@@ -120,7 +121,7 @@ async function describe(
   row: CatalogRow,
   signal?: AbortSignal,
 ): Promise<CatalogTable> {
-  const name: TableName = { schema: row.nspname!, table: row.relname! };
+  const name = nameOf(row);
   if ((row.relkind !== "r" && row.relkind !== "p") || row.relpersistence !== "p") {
     throw new ReplicationError(`Cannot watch ${formatTableName(name)}: it is ${kindOf(row)}`, {
       kind: "table-not-publishable",
@@ -152,6 +153,10 @@ async function describe(
       ? await partitionsWithoutIdentity(connection, oid, signal)
       : [],
   };
+}
+
+function nameOf(row: CatalogRow): TableName {
+  return { schema: row.nspname!, table: row.relname! };
 }
 
 function kindOf(row: CatalogRow): string {

@@ -1,4 +1,5 @@
 /** Which of the server's relations are watched, under which name, and by what their rows are known. */
+import { identityColumns } from "../delivery/event_builder.ts";
 import type { LoadTypes, RowValues } from "../delivery/row_values.ts";
 import type { Relation } from "../pgoutput/mod.ts";
 import { withDeadline } from "../replication/deadline.ts";
@@ -26,7 +27,8 @@ export interface WatchedRelation {
  */
 export class WatchedRelations {
   readonly #connector: Connector;
-  readonly #names: readonly TableName[];
+  /** By schema and name. */
+  readonly #names: ReadonlyMap<string, TableName>;
   /** By OID, as the catalogue last showed them. */
   readonly #tables: Map<number, CatalogTable>;
   readonly #seen = new Set<number>();
@@ -43,7 +45,7 @@ export class WatchedRelations {
   ) {
     this.#connector = connector;
     this.#loadTypes = loadTypes;
-    this.#names = tables.map(({ schema, table }) => ({ schema, table }));
+    this.#names = new Map(tables.map((table) => [formatTableName(table), table]));
     this.#tables = new Map(tables.map((table) => [table.oid, table]));
   }
 
@@ -61,11 +63,10 @@ export class WatchedRelations {
   ): Promise<WatchedRelation | null> {
     const { oid, schema } = relation;
     const known = this.#tables.get(oid);
-    const named = this.#names.find((name) =>
-      name.schema === schema && name.table === relation.name
-    );
-    const name = named ?? known;
-    if (name === undefined) return null;
+    const named = this.#names.get(formatTableName({ schema, table: relation.name }));
+    const found = named ?? known;
+    if (found === undefined) return null;
+    const name = { schema: found.schema, table: found.table };
 
     const first = !this.#seen.has(oid);
     this.#seen.add(oid);
@@ -74,12 +75,14 @@ export class WatchedRelations {
     const told = known !== undefined && named !== undefined && fits(known.primaryKey, relation) &&
       (first || relation.replicaIdentity === "default");
     const current = told ? known : await this.#read(oid, signal);
-    if (named === undefined && current !== null && !sameName(current, name)) {
+    if (
+      named === undefined && current !== null && formatTableName(current) !== formatTableName(name)
+    ) {
       throw renamed(name, current);
     }
     if (current !== null) this.#tables.set(oid, { ...current, ...name });
     return {
-      name: { schema: name.schema, table: name.table },
+      name,
       primaryKey: (current && primaryKeyIn(current, relation)) ?? keyByIdentity(relation),
       values: await this.#values(name, relation, xid, signal),
     };
@@ -111,10 +114,6 @@ export class WatchedRelations {
   }
 }
 
-function sameName(a: TableName, b: TableName): boolean {
-  return a.schema === b.schema && a.table === b.table;
-}
-
 function renamed(from: TableName, to: TableName): ReplicationError {
   const [before, after] = [formatTableName(from), formatTableName(to)];
   return new ReplicationError(`Table "${before}" is now called "${after}"`, {
@@ -126,8 +125,7 @@ function renamed(from: TableName, to: TableName): ReplicationError {
 
 /** The key of a table that is gone since, or that was made over: what the relation itself tells. */
 function keyByIdentity(relation: Relation): readonly string[] {
-  if (relation.replicaIdentity !== "default") return [];
-  return relation.columns.filter((column) => column.key).map((column) => column.name);
+  return relation.replicaIdentity === "default" ? identityColumns(relation) : [];
 }
 
 /**
@@ -148,10 +146,10 @@ function primaryKeyIn(table: CatalogTable, relation: Relation): readonly string[
 
 /** True where this can have been the relation's primary key when the change was written. */
 function fits(primaryKey: readonly string[], relation: Relation): boolean {
-  const columns = relation.replicaIdentity === "default"
-    ? relation.columns.filter((column) => column.key)
-    : relation.columns;
-  const names = new Set(columns.map((column) => column.name));
+  const exact = relation.replicaIdentity === "default";
+  const names = new Set(
+    exact ? identityColumns(relation) : relation.columns.map((column) => column.name),
+  );
   return primaryKey.every((column) => names.has(column)) &&
-    (relation.replicaIdentity !== "default" || names.size === primaryKey.length);
+    (!exact || names.size === primaryKey.length);
 }

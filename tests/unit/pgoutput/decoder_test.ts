@@ -293,6 +293,28 @@ describe("rows", () => {
     }
   });
 
+  test("rows of tables that are alike, or nearly, each come with their own table and columns", () => {
+    const columnsOf = (...names: string[]) => names.map((name) => ({ name }));
+    const tables: encode.TableSpec[] = [
+      { ...DOCS, oid: 1, name: "one", columns: columnsOf("a", "b") },
+      { ...DOCS, oid: 2, name: "alike", columns: columnsOf("a", "b") },
+      { ...DOCS, oid: 3, name: "swapped", columns: columnsOf("b", "a") },
+      { ...DOCS, oid: 4, name: "joined", columns: columnsOf('a","b') },
+      { ...DOCS, oid: 6, name: "joined otherwise", columns: columnsOf("a,b") },
+      { ...DOCS, oid: 5, name: "more", columns: columnsOf("a", "b", "c") },
+    ];
+    const [decoder] = decoderOf(tables[0]!, ...tables.slice(1));
+    for (let round = 0; round < 300; round++) {
+      for (const { oid, name, columns } of tables) {
+        const values = columns.map((column) => `${name} ${column.name} ${round}`);
+        const { row, relation } = decoder.decode(encode.insert(oid, values)) as Insert;
+        assertEquals(relation.name, name);
+        assertEquals(Object.keys(row), columns.map((column) => column.name));
+        assertEquals(Object.values(row), values);
+      }
+    }
+  });
+
   test("a value of 100 MB comes through whole", () => {
     const body = "pgstream! ".repeat(10_000_000);
     const { row }: Insert = decodeOne(DOCS, encode.insert(DOCS.oid, ["1", "t", body]));

@@ -13,6 +13,7 @@ import {
   type PgOutputMessage,
   PgStreamError,
 } from "../../../src/pgoutput/mod.ts";
+import { heapBytes } from "../../support/collect_garbage.ts";
 import { bytesOf, readGolden } from "../../support/golden.ts";
 import * as encode from "../../support/pgoutput_encoder.ts";
 import { UNCHANGED } from "../../support/pgoutput_encoder.ts";
@@ -274,6 +275,24 @@ describe("lengths and counts that lie", () => {
     const another = new PgOutputDecoder();
     const again = encode.relation({ oid: 1, name: "t", columns });
     for (let i = 0; i < 1000; i++) another.decode(again);
+  });
+
+  test("of a table whose columns never cease to change fill no memory", async () => {
+    const decoder = new PgOutputDecoder();
+    const columns = Array.from({ length: 300 }, (_, at) => ({ name: `c_${at}`.padEnd(60, "_") }));
+    const relation = encode.relation({ oid: 1, name: "t", columns });
+    const nameAt = 1 + 4 + "public\0".length + "t\0".length + 1 + 2 + 1;
+    const change = (round: number) => {
+      const name = [...`${round}`.padStart(6, "0")].map((digit) => digit.charCodeAt(0));
+      decoder.decode(overwritten(relation, nameAt, ...name));
+    };
+    const before = await heapBytes();
+    for (let round = 0; round < 1500; round++) change(round);
+    const grown = await heapBytes() - before;
+    assert(grown < 50e6, `${grown} bytes are kept`);
+    // Its last shape is known all the same.
+    const values = Array.from({ length: 300 }, () => "x");
+    assertEquals(decoder.decode(encode.insert(1, values)).type, "insert");
   });
 
   test("of the tables of a TRUNCATE", () => {
