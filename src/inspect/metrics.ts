@@ -110,7 +110,7 @@ export class StreamMetrics implements StreamObserver {
     { schema, table, operation }: {
       readonly schema: string;
       readonly table: string;
-      readonly operation: typeof OPERATIONS[number];
+      readonly operation: "insert" | "update" | "delete" | "truncate";
     },
     skipped: boolean,
   ): void {

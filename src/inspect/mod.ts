@@ -10,7 +10,8 @@ export { openTelemetry, type TraceApi, type Tracer, type TraceSpan } from "./ope
 export { type MeasuredStream, type MetricsOptions, readiness, StreamMetrics } from "./metrics.ts";
 export { observeAll } from "./observe_all.ts";
 export { readSlots, type ReadSlotsOptions, type SlotStatus } from "./slots.ts";
-export { secondsUntilLost } from "./slot_forecast.ts";
+export type { MetricsFormat } from "./open_metrics.ts";
+export { secondsUntilLost, type SlotReading } from "./slot_forecast.ts";
 export { diagnose, type DiagnoseOptions } from "./diagnose.ts";
 export type { TablePart } from "../replication/slot_manager.ts";
 export type { ConnectorOptions } from "../wire/connector.ts";

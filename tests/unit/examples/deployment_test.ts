@@ -92,7 +92,7 @@ describe("examples/deployment", () => {
     // deno-lint-ignore no-explicit-any
     const [config, deployment] = documents.map((document) => document.toJS()) as any[];
     assertEquals([config.kind, deployment.kind], ["ConfigMap", "Deployment"]);
-    checkConfig(JSON.parse(config.data["pgstream.json"]));
+    checkConfig(JSON.parse(config.data["pgstream.json"]), { environment: {} });
     const { spec, metadata } = deployment.spec.template;
     assertEquals(metadata.labels, deployment.spec.selector.matchLabels);
     assertEquals([deployment.spec.replicas, deployment.spec.strategy.type], [1, "Recreate"]);
