@@ -7,8 +7,8 @@ import { type Environment, withVariables } from "./variables.ts";
 
 /** How it is read. */
 export interface ReadConfigOptions {
-  /** Variables by name, for those that texts name; null: `${` is text as any other. */
-  environment: Environment | null;
+  /** Variables by name, for those that texts name. Default, null: `${` is text as any other. */
+  environment?: Environment | null;
   /** Keys at the top whose values are not wanted, whatever they are: something else comes first. */
   unwanted?: readonly string[];
 }
@@ -21,7 +21,7 @@ export interface ReadConfigOptions {
  */
 export function checkConfig(
   value: unknown,
-  { environment, unwanted = [] }: ReadConfigOptions,
+  { environment = null, unwanted = [] }: ReadConfigOptions = {},
 ): unknown {
   const wanted = isObject(value) && !isOfClass(value)
     ? Object.fromEntries(Object.entries(value).filter(([key]) => !unwanted.includes(key)))
