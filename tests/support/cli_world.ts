@@ -7,6 +7,7 @@ import { join } from "node:path";
 import postgres from "postgres";
 import { type CliOptions, type CliResult, pgstream } from "./cli.ts";
 import { type OpenAiServer, startOpenAi } from "./servers/open_ai.ts";
+import { startNativePgvector } from "./servers/native_pgvector.ts";
 import { type PgvectorServer, startPgvector } from "./servers/pgvector.ts";
 import { type QdrantServer, startQdrant } from "./servers/qdrant.ts";
 import { type TestPostgres, testPostgres } from "./servers/test_postgres.ts";
@@ -21,7 +22,7 @@ export const QDRANT_KEY = "qdrant-canary-4712";
 export class CliWorld implements AsyncDisposable {
   /** With the table `documents`: id, title, body, views; 20 rows. */
   readonly db: TestPostgres;
-  readonly store: PgvectorServer;
+  readonly store: Pick<PgvectorServer, "dsn"> & { stop(): Promise<unknown> };
   readonly qdrant: QdrantServer;
   readonly openAi: OpenAiServer;
   /** A session in the store. */
@@ -48,7 +49,8 @@ export class CliWorld implements AsyncDisposable {
     );
     return new CliWorld({
       db,
-      store: await startPgvector(),
+      // Where it can be had, one with a backend for each session: commands, and who looks at what they did, are several.
+      store: await startNativePgvector().catch(() => startPgvector()),
       qdrant: await startQdrant({ apiKey: QDRANT_KEY, applyDelayMs: 0 }),
       openAi: await startOpenAi({ apiKey: API_KEY }),
       folder: await mkdtemp(join(tmpdir(), "pgstream-cli-")),
