@@ -78,6 +78,7 @@ export class StreamCore {
       retry: this.#options.reconnect,
       logger: this.logger,
       observe: this.#observe,
+      lanes: this.#options.concurrency,
     });
   });
   #options: ResolvedOptions;

@@ -50,6 +50,8 @@ export interface SyncEngineOptions {
   logger: Logger;
   /** Does calls of embedders and writes of stores, where somebody is to be told of them. */
   observe?: Observe | undefined;
+  /** How many events may be handled side by side. */
+  lanes: number;
 }
 
 /** The run of the stream, once it has its slot. */
@@ -111,7 +113,14 @@ export class SyncEngine {
   constructor(options: SyncEngineOptions) {
     this.#options = options;
     const { sink, slotName, logger, observe } = options;
-    const defaults = { sink, embedders: new WeakMap<Embedder, BatchEmbedder>(), observe };
+    const stores = new Set(options.tables.map(({ options }) => options.sink ?? sink));
+    const defaults = {
+      sink,
+      embedders: new WeakMap<Embedder, BatchEmbedder>(),
+      observe,
+      // Who asks alone asks for all texts of a batch at once: nothing more is to be waited for.
+      alone: options.lanes === 1 && stores.size === 1,
+    };
     for (const { name, options: given } of options.tables) {
       const sync = resolveSync(name, given, defaults);
       this.#syncs.set(sync.table, { name, sync });

@@ -74,6 +74,10 @@ export interface SyncOptions<R = AnyRow> {
    * there. Default: `"error"`.
    */
   onModelChange?: "error" | "rebuild";
-  /** How texts are gathered into calls of `embed`, and what happens where one fails. Of tables that share an `embed` the first one's count. */
+  /**
+   * How texts are gathered into calls of `embed`, and what happens where one fails. Of tables that share an `embed` the
+   * first one's count. A stream that syncs into one store and handles one batch at a time has nothing to wait for:
+   * there `maxDelayMs` is 0 by default.
+   */
   batch?: BatchEmbedderOptions;
 }

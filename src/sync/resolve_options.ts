@@ -28,6 +28,8 @@ export interface SyncDefaults {
   embedders: WeakMap<Embedder, BatchEmbedder>;
   /** Does calls of embedders, where somebody is to be told of them. */
   observe?: Observe | undefined;
+  /** True where an embedder is asked by one caller at a time. Default: false. */
+  alone?: boolean;
 }
 
 /**
@@ -40,7 +42,7 @@ export function resolveSync(
   name: TableName,
   // Who writes JavaScript may pass anything.
   options: SyncOptions,
-  { sink: defaultSink, embedders, observe }: SyncDefaults,
+  { sink: defaultSink, ...shared }: SyncDefaults,
 ): TableSync {
   const table = formatTableName(name);
   const wrong = (what: string, hint: string): PgStreamError =>
@@ -114,7 +116,7 @@ export function resolveSync(
       ...(payload === undefined ? {} : { payload }),
       ...(chunk === undefined ? {} : { chunk }),
     }),
-    embed: batched(options, embedders, observe, wrong),
+    embed: batched(options, shared, wrong),
     backfill,
     onModelChange,
   };
@@ -123,8 +125,7 @@ export function resolveSync(
 /** The queue in front of `embed`: one for all tables. */
 function batched(
   { embed, batch }: SyncOptions,
-  embedders: WeakMap<Embedder, BatchEmbedder>,
-  observe: Observe | undefined,
+  { embedders, observe, alone }: Omit<SyncDefaults, "sink">,
   wrong: (what: string, hint: string) => PgStreamError,
 ): BatchEmbedder {
   if (isBatchEmbedder(embed)) {
@@ -134,7 +135,8 @@ function batched(
   let shared = embedders.get(embed);
   if (shared === undefined) {
     try {
-      shared = batchEmbedder(observe === undefined ? embed : observed(embed, observe), batch);
+      const told = observe === undefined ? embed : observed(embed, observe);
+      shared = batchEmbedder(told, alone === true ? { maxDelayMs: 0, ...batch } : batch);
     } catch (error) {
       if (!(error instanceof PgStreamError)) throw error;
       throw wrong(`batch: ${error.summary}`, error.hint!);

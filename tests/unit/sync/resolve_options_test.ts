@@ -7,6 +7,7 @@ import { chunkText } from "../../../src/sync/chunk_text.ts";
 import type { Embedder } from "../../../src/sync/embedder.ts";
 import type { SyncOptions } from "../../../src/sync/options.ts";
 import { resolveSync, type SyncDefaults } from "../../../src/sync/resolve_options.ts";
+import { FakeTimers } from "../../support/fake_timers.ts";
 import { PlainSink } from "./synced.ts";
 
 const TABLE = { schema: "blog", table: "articles" };
@@ -123,4 +124,27 @@ test("chunks into a sink of two methods are refused: what is left of a text that
     "apply",
   );
   assertEquals(error.kind, "unsupported");
+});
+
+test("a stream that asks alone waits for no more texts, unless it is told to; one of several waits", async () => {
+  // A clock that stands still: whoever waits by it waits for ever.
+  const timers = new FakeTimers();
+  const asked = async (alone: boolean, batch: Record<string, unknown> = {}): Promise<number> => {
+    let calls = 0;
+    const embed = Object.assign(
+      (texts: readonly string[]) => {
+        calls++;
+        return Promise.resolve(texts.map(() => [1]));
+      },
+      { model: "m" },
+    );
+    const given = options({ embed, batch: { timers, ...batch } });
+    const sync = resolveSync(TABLE, given, { ...defaults(), alone });
+    void sync.embed(["a", "b"]);
+    for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+    return calls;
+  };
+  assertEquals(await asked(true), 1);
+  assertEquals(await asked(true, { maxDelayMs: 5 }), 0);
+  assertEquals(await asked(false), 0);
 });
