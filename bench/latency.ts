@@ -10,6 +10,9 @@
  * A latency may be below zero: the server sends the change before its answer has reached the writer, or both come
  * together and the stream is read first. It counts as it is, and `latency_early_share` says how often it was.
  *
+ * `latency_inside_…` is the part of it that the client has a hand in: from the socket's giving of the last bytes to the
+ * call. The rest is what the server takes, and how long the process waits for a processor.
+ *
  * The peer neither confirms each message, which is its default, nor waits for handlers.
  *
  * ```sh
@@ -64,6 +67,8 @@ function figuresOf(prefix: string, rounds: readonly LatencyFigures[]): Report {
     [`${prefix}_p50_ms`]: rounded(median(of("p50")), 3),
     [`${prefix}_p99_ms`]: rounded(median(of("p99")), 3),
     [`${prefix}_max_ms`]: rounded(Math.max(...of("max")), 3),
+    [`${prefix}_inside_p50_ms`]: rounded(median(of("inside_p50")), 3),
+    [`${prefix}_inside_p99_ms`]: rounded(median(of("inside_p99")), 3),
     [`${prefix}_early_share`]: rounded(median(of("early")), 3),
     [`${prefix}_transactions_per_s`]: Math.round(median(of("rate"))),
   };

@@ -59,12 +59,13 @@ export class EventBuilder {
     this.#tables.set(relation.oid, table);
   }
 
-  /** A transaction begins. Its Begin already tells the LSN of its commit record. */
-  begin(message: Begin): void {
+  /** A transaction begins. Its Begin already tells the LSN of its commit record. @returns when it was committed */
+  begin(message: Begin): Date {
     this.#lsn = formatLsn(message.finalLsn);
     this.#commitTime = commitTimeToDate(message.commitTimeUs);
     this.#xid = message.xid;
     this.#ordinal = 0;
+    return this.#commitTime;
   }
 
   /**

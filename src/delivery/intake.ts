@@ -1,12 +1,7 @@
 /** Decoded messages become queued events: each once, however often the connection is remade. */
 import type { ChangeEvent } from "../change.ts";
 import { INVALID_LSN, type Lsn } from "../lsn.ts";
-import {
-  commitTimeToDate,
-  type Message,
-  type PgOutputMessage,
-  type Relation,
-} from "../pgoutput/mod.ts";
+import type { Message, PgOutputMessage, Relation } from "../pgoutput/mod.ts";
 import { formatTableName } from "../table_name.ts";
 import { DeliveryError } from "./errors.ts";
 import {
@@ -178,16 +173,15 @@ export class Intake {
       case "begin": {
         if (this.#inside) throw outOfPlace("begin", "inside");
         this.#inside = true;
-        this.#builder.begin(message);
+        const commitTime = this.#builder.begin(message);
         this.#again = this.#isKnown(message.finalLsn);
         if (this.#again) break;
         if (this.#last?.commitLsn !== message.finalLsn) {
-          const commitTimeMs = commitTimeToDate(message.commitTimeUs).getTime();
           this.#last = {
             commitLsn: message.finalLsn,
             taken: 0,
             whole: false,
-            tracked: this.#frontier.begin(commitTimeMs),
+            tracked: this.#frontier.begin(commitTime.getTime()),
           };
         }
         this.#handOut?.begin(this.#last.tracked, message.xid, message.finalLsn);

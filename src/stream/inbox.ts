@@ -68,9 +68,8 @@ export class Inbox {
    *
    * @throws whatever ended the stream
    */
-  async more(): Promise<boolean> {
-    if (this.#failure !== null) throw this.#failure.error;
-    return await this.#more();
+  more(): Promise<boolean> {
+    return this.#failure === null ? this.#more() : Promise.reject(this.#failure.error);
   }
 
   /** Resolves once nothing waits any more. */

@@ -245,8 +245,9 @@ export class Session {
         if (message.keepalive !== null) {
           const { walEnd } = message.keepalive;
           intake.keepalive(walEnd);
-          if (!intake.insideTransaction) handOut.reached(walEnd);
-          if (!intake.insideTransaction && reached(walEnd, target())) return this.confirm();
+          if (intake.insideTransaction) continue;
+          handOut.reached(walEnd);
+          if (reached(walEnd, target())) return this.confirm();
           continue;
         }
         const { bytes, start, end } = message;
@@ -270,23 +271,22 @@ export class Session {
           return this.confirm();
         }
         if (decoded.type === "begin") this.#xid = decoded.xid;
-        if (place !== null) await this.#waitAtGate(place);
+        if (place !== null) {
+          // Rows that were read beside the stream take their place between two transactions.
+          for (let gate = handOut.gate(place); gate !== null; gate = handOut.gate(place)) {
+            await this.#waitFor(gate);
+          }
+        }
         intake.accept(decoded, end - start);
         const room = queue.room();
         if (room !== null) await this.#waitFor(room);
+        // Its events are handed out before more is decoded.
+        else if (decoded.type === "commit") await null;
       }
       this.confirm();
       if (signal.aborted && !intake.insideTransaction) return;
     } while (await inbox.more());
     if (!signal.aborted) throw streamEnded();
-  }
-
-  /** Rows that were read beside the stream take their place between two transactions. */
-  async #waitAtGate(commitLsn: Lsn): Promise<void> {
-    const { handOut } = this.#options;
-    for (let gate = handOut.gate(commitLsn); gate !== null; gate = handOut.gate(commitLsn)) {
-      await this.#waitFor(gate);
-    }
   }
 
   /** Meanwhile what comes is read. Not a race: that would leave something behind on the promise that stays, each time. */

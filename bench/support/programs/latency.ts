@@ -1,7 +1,9 @@
 /**
  * Writes and streams in one process: `latency.ts SOURCE PEER_FOLDER DSN SLOT TABLE RATE SECONDS FIRST_ID`. Prints what
- * lies between the writer's knowing of each commit and the handler's call, in milliseconds.
+ * lies between the writer's knowing of each commit and the handler's call, in milliseconds; and of that, what lies
+ * between the socket's giving of the bytes and the call.
  */
+import { Socket } from "node:net";
 import process from "node:process";
 import postgres from "postgres";
 import { openSource, type SourceName } from "../sources/source.ts";
@@ -11,6 +13,9 @@ export interface LatencyFigures {
   p50: number;
   p99: number;
   max: number;
+  /** From the socket's last bytes to the call. */
+  inside_p50: number;
+  inside_p99: number;
   /** The share of rows whose handler was called before the writer knew. */
   early: number;
   /** Transactions a second. */
@@ -25,9 +30,25 @@ const [rate, seconds, firstId] = numbers.map(Number) as [number, number, number]
 const count = rate * (seconds + WARM_UP_SECONDS);
 const acknowledged = new Float64Array(count);
 const called = new Float64Array(count);
+const inside = new Float64Array(count);
 let handled = 0;
 let whole = () => {};
 const all = new Promise<void>((resolve) => whole = resolve);
+
+// Sockets that gave something before the writer had one are the contender's.
+const sockets = new WeakSet<Socket>();
+let writing = false;
+let arrived = 0;
+const prototype: { emit(this: Socket, event: string, ...args: unknown[]): boolean } =
+  Socket.prototype;
+const { emit } = prototype;
+prototype.emit = function (event, ...args) {
+  if (event === "data") {
+    if (!writing) sockets.add(this);
+    if (sockets.has(this)) arrived = performance.now();
+  }
+  return emit.call(this, event, ...args);
+};
 
 const source = await openSource(name as SourceName, {
   dsn: dsn!,
@@ -36,10 +57,14 @@ const source = await openSource(name as SourceName, {
   peerFolder: peerFolder!,
   waits: false,
   onInsert(id) {
-    called[Number(id) - firstId] = performance.now();
+    const now = performance.now();
+    const row = Number(id) - firstId;
+    called[row] = now;
+    inside[row] = now - arrived;
     if (++handled === count) whole();
   },
 });
+writing = true;
 const sql = postgres(dsn!, { max: 1, onnotice: () => {} });
 const write = async (at: number) => {
   await sql`INSERT INTO ${sql(table!)} (id, title, body) VALUES
@@ -62,13 +87,17 @@ if (handled !== count) throw new Error(`${name} handled ${handled} of ${count} r
 await source.stop();
 await sql.end();
 
-const latencies = called.map((at, row) => at - acknowledged[row]!)
-  .subarray(rate * WARM_UP_SECONDS).sort();
-const at = (share: number) => latencies[Math.floor(share * (latencies.length - 1))]!;
+const sorted = (values: Float64Array) => values.subarray(rate * WARM_UP_SECONDS).sort();
+const latencies = sorted(called.map((at, row) => at - acknowledged[row]!));
+sorted(inside);
+const at = (share: number, values = latencies) =>
+  values[values.length - latencies.length + Math.floor(share * (latencies.length - 1))]!;
 const figures: LatencyFigures = {
   p50: at(0.5),
   p99: at(0.99),
   max: at(1),
+  inside_p50: at(0.5, inside),
+  inside_p99: at(0.99, inside),
   early: latencies.filter((ms) => ms < 0).length / latencies.length,
   rate: count / took * 1000,
 };
