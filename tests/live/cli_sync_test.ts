@@ -264,7 +264,7 @@ describe("pgstream sync", () => {
   );
 
   test("tells who holds the slot, and --once leaves it to that one", async () => {
-    const file = await world.write("held.json", world.config("held"));
+    const file = await world.write("held.json", world.qdrantConfig("held"));
     const syncing = new Cli(["sync", "--config", file], world.options());
     try {
       await syncing.shows(/streaming/);

@@ -76,7 +76,8 @@ describe("pgstream verify", () => {
   });
 
   test("--repair says who holds the slot", async () => {
-    const file = await synced("held");
+    const file = await world.write("held.json", world.qdrantConfig("held"));
+    await world.run(["sync", "--once", "--config", file]);
     const syncing = new Cli(["sync", "--config", file], world.options());
     try {
       await syncing.shows(/streaming/);

@@ -63,7 +63,8 @@ export class CliWorld implements AsyncDisposable {
       cwd: this.folder,
       env: {
         DATABASE_URL: this.db.dsn,
-        VECTORS_URL: this.store.dsn,
+        // PGlite has one backend, in which statements of several connections meet.
+        VECTORS_URL: `${this.store.dsn}?max=1`,
         MODEL_KEY: API_KEY,
         QDRANT_API_KEY: QDRANT_KEY,
         ...env,
@@ -95,6 +96,14 @@ export class CliWorld implements AsyncDisposable {
       sink: { type: "pgvector", dsn: "${VECTORS_URL}", table, dimensions: 4 },
       ...more,
     };
+  }
+
+  /** The same, into Qdrant: for several commands at once. */
+  qdrantConfig(name: string): Record<string, unknown> {
+    const { url } = this.qdrant;
+    return this.config(name, {
+      sink: { type: "qdrant", url, collectionName: name, dimensions: 4 },
+    });
   }
 
   /** Vectors in a table of the store. Not to be asked for while somebody writes: PGlite has one backend for all. */
