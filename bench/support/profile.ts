@@ -1,8 +1,8 @@
 /**
- * Where the processor's time of a benchmark went, on Node or Bun, each process by itself:
+ * Where the processor's time of a benchmark went, on Node, each process by itself:
  *
  * ```sh
- * NODE_OPTIONS="--cpu-prof --cpu-prof-dir=/tmp/profiles" node bench/main.ts decode
+ * node --cpu-prof --cpu-prof-dir=/tmp/profiles bench/main.ts decode
  * node bench/support/profile.ts /tmp/profiles [--top 20] [--with /src/]
  * ```
  *
