@@ -7,10 +7,12 @@
  * what is read is compared, value by value. Decoders take turns; a ratio is the median of each round's, and of
  * several tables their geometric mean, the least one beside it.
  *
+ * `--alone`: only ours, and only as text, for who looks where the time goes (`support/profile.ts`).
+ *
  * Left out: the socket, frames, what a stream makes of messages.
  *
  * ```sh
- * deno task bench decode [--json] [--rows 20000] [--rounds 9]
+ * deno task bench decode [--json] [--rows 20000] [--rounds 9] [--alone]
  * ```
  */
 import { deepStrictEqual } from "node:assert/strict";
@@ -25,9 +27,10 @@ import {
 } from "./support/decoders.ts";
 import { inTurns, machine, median, print, ratio, type Report, rounded } from "./support/report.ts";
 
-const { values: { json, ...sizes } } = parseArgs({
+const { values: { json, alone, ...sizes } } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
+    alone: { type: "boolean", default: false },
     rows: { type: "string", default: "20000" },
     rounds: { type: "string", default: "9" },
   },
@@ -127,6 +130,10 @@ const pgLogicalReplication = await loadPgLogicalReplication();
 const peers = { pg_logical_replication: pgLogicalReplication, pgwire: await loadPgwire() };
 const ratios: Record<string, number[]> = { pg_logical_replication: [], pgwire: [] };
 for (const shape of TEXT_SHAPES) {
+  if (alone) {
+    await compare(shape, pgstream, {});
+    continue;
+  }
   const ratioTo = await compare(shape, pgstream, peers);
   for (const peer of Object.keys(peers)) {
     ratios[peer]!.push(ratioTo(peer));
@@ -134,10 +141,13 @@ for (const shape of TEXT_SHAPES) {
   }
 }
 for (const [peer, each] of Object.entries(ratios)) {
+  if (alone) break;
   const product = each.reduce((product, ratio) => product * ratio, 1);
   report[`decode_vs_${peer}`] = rounded(product ** (1 / each.length));
   report[`decode_vs_${peer}_least`] = rounded(Math.min(...each));
 }
-const typed = await compare(TYPED, pgstreamJs, { pg_logical_replication: pgLogicalReplication });
-report.decode_js_vs_pg_logical_replication = rounded(typed("pg_logical_replication"));
+if (!alone) {
+  const typed = await compare(TYPED, pgstreamJs, { pg_logical_replication: pgLogicalReplication });
+  report.decode_js_vs_pg_logical_replication = rounded(typed("pg_logical_replication"));
+}
 print(report, json);

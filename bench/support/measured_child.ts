@@ -24,8 +24,11 @@ export async function measureChild(
   ...args: string[]
 ): Promise<Measured> {
   const path = fileURLToPath(new URL(program, import.meta.url));
-  const deno = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
-  const all = [...deno, path, ...args, String(changes)];
+  // A profiler's options are for the program, too.
+  const given = process.versions.deno === undefined
+    ? process.execArgv
+    : ["run", "-A", "--no-check"];
+  const all = [...given, path, ...args, String(changes)];
   const printed = await new Promise<string>((resolve, reject) => {
     const options = { timeout: LIFETIME_MS, killSignal: "SIGKILL" } as const;
     execFile(process.execPath, all, options, (error, stdout, stderr) => {

@@ -21,9 +21,12 @@ export class Program {
    */
   constructor(name: string, args: readonly (string | number)[], lifetimeMs: number) {
     const path = fileURLToPath(new URL(name, new URL("./programs/", import.meta.url)));
-    const deno = process.versions.deno === undefined ? [] : ["run", "-A", "--no-check"];
+    // A profiler's options are for the program, too.
+    const given = process.versions.deno === undefined
+      ? process.execArgv
+      : ["run", "-A", "--no-check"];
     this.#name = name;
-    this.#process = spawn(process.execPath, [...deno, path, ...args.map(String)], {
+    this.#process = spawn(process.execPath, [...given, path, ...args.map(String)], {
       stdio: ["ignore", "pipe", "inherit"],
       timeout: lifetimeMs,
       killSignal: "SIGKILL",

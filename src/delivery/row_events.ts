@@ -1,6 +1,6 @@
 /** Events of rows that were read beside the stream, alike to those of the stream. */
 import type { ChangeEvent } from "../change.ts";
-import { newEmptyRow } from "../pgoutput/row_maker.ts";
+import { RowMaker } from "../pgoutput/row_maker.ts";
 import { readCopyRow } from "../values/copy_text.ts";
 import { type EventTable, keyText } from "./event_builder.ts";
 
@@ -17,9 +17,11 @@ export interface ReadAt {
 export class RowEvents {
   /** Where they belong. */
   readonly table: EventTable;
-  readonly #columns: readonly string[];
+  /** The places of the columns. */
+  readonly #columns: readonly number[];
   readonly #keyColumns: readonly string[];
-  readonly #EmptyRow = newEmptyRow();
+  readonly #rows: RowMaker;
+  readonly #values: (string | null)[] = [];
 
   /**
    * @param columns in the order of the values
@@ -27,7 +29,8 @@ export class RowEvents {
    */
   constructor(table: EventTable, columns: readonly string[], identity: readonly string[]) {
     this.table = table;
-    this.#columns = columns;
+    this.#columns = columns.map((_, place) => place);
+    this.#rows = new RowMaker(columns);
     this.#keyColumns = table.primaryKey.length > 0 ? table.primaryKey : identity;
   }
 
@@ -38,13 +41,15 @@ export class RowEvents {
    * @throws {RangeError} where it is none; {DeliveryError} of kind `parser-failed` or `malformed-value`
    */
   insert(bytes: Uint8Array, start: number, end: number, at: ReadAt): ChangeEvent & { key: string } {
-    const row = new this.#EmptyRow();
-    readCopyRow(row as Record<string, string | null>, this.#columns, bytes, start, end);
+    readCopyRow(this.#values, this.#columns, bytes, start, end);
+    const row = this.#rows.whole(this.#values);
+    const { schema, table } = this.table.name;
     const key = keyText(this.#keyColumns, row);
     this.table.values?.read(row);
     return {
       operation: "insert",
-      ...this.table.name,
+      schema,
+      table,
       lsn: at.lsn,
       ordinal: -1,
       commitTime: at.time,

@@ -1,5 +1,5 @@
 /** Makes rows: objects that inherit nothing, one shape for tables of the same columns. */
-import type { RelationColumn, Row, TupleValue } from "./messages.ts";
+import type { Row, TupleValue } from "./messages.ts";
 
 const NOTHING_INHERITED = Object.freeze(Object.create(null));
 /** To make a constructor takes as long as some 100 rows. */
@@ -21,12 +21,13 @@ export function newEmptyRow(): new () => Row {
 /** Makes the rows of tables whose columns have these names. */
 export class RowMaker {
   readonly Empty: new () => Row = newEmptyRow();
-  readonly #columns: readonly RelationColumn[];
+  readonly #columns: readonly string[];
   #made = 0;
   /** Null until there were enough rows, and where no code can be made. */
   #Whole: WholeRow | null = null;
 
-  constructor(columns: readonly RelationColumn[]) {
+  /** @param columns their names */
+  constructor(columns: readonly string[]) {
     this.#columns = columns;
   }
 
@@ -35,7 +36,7 @@ export class RowMaker {
     if (this.#Whole !== null) return new this.#Whole(values);
     if (++this.#made === FEW_ROWS) this.#Whole = newWholeRow(this.#columns);
     const row = new this.Empty();
-    for (let at = 0; at < this.#columns.length; at++) row[this.#columns[at]!.name] = values[at]!;
+    this.#columns.forEach((name, at) => row[name] = values[at]!);
     return row;
   }
 }
@@ -49,9 +50,9 @@ type WholeRow = new (values: readonly TupleValue[]) => Row;
  *
  * @returns null where the runtime makes no code of strings: Cloudflare's Workers, a policy of the page
  */
-function newWholeRow(columns: readonly RelationColumn[]): WholeRow | null {
+function newWholeRow(columns: readonly string[]): WholeRow | null {
   if (columns.length > MAX_COLUMNS) return null;
-  const sets = columns.map(({ name }, at) => `this[${JSON.stringify(name)}] = values[${at}];`);
+  const sets = columns.map((name, at) => `this[${JSON.stringify(name)}] = values[${at}];`);
   try {
     const WholeRow = new Function("values", sets.join("\n")) as unknown as WholeRow;
     WholeRow.prototype = NOTHING_INHERITED;

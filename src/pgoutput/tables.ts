@@ -109,12 +109,13 @@ export class Tables {
   }
 
   #maker({ columns }: Relation): RowMaker {
-    const names = JSON.stringify(columns.map(({ name }) => name));
-    let maker = this.#makers.get(names);
+    const names = columns.map(({ name }) => name);
+    const key = JSON.stringify(names);
+    let maker = this.#makers.get(key);
     if (maker === undefined) {
       // Tables keep theirs. Of shapes that are past, none is kept for long.
-      if (this.#makers.size * names.length > MAX_RELATION_BYTES) this.#makers.clear();
-      this.#makers.set(names, maker = new RowMaker(columns));
+      if (this.#makers.size * key.length > MAX_RELATION_BYTES) this.#makers.clear();
+      this.#makers.set(key, maker = new RowMaker(names));
     }
     return maker;
   }

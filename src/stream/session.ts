@@ -281,7 +281,7 @@ export class Session {
         const room = queue.room();
         if (room !== null) await this.#waitFor(room);
         // Its events are handed out before more is decoded.
-        else if (decoded.type === "commit") await null;
+        if (decoded.type === "commit") await null;
       }
       this.confirm();
       if (signal.aborted && !intake.insideTransaction) return;

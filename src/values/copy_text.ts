@@ -22,15 +22,16 @@ const ESCAPES: Readonly<Record<string, string>> = {
  * Reads one row, with the default delimiter (a tab) and null string (`\N`), into an object: each
  * column's text under the column's name; SQL NULL is null.
  *
+ * @param columns their names, or their places where `row` is an array
  * @param bytes hold the payload of one CopyData, with its newline; borrowed until the call returns.
  * @param start where it begins
  * @param end where it ends
  * @throws {RangeError} where the payload is no such row, has not a value for each column, or is not
  * UTF-8. The message has no value.
  */
-export function readCopyRow(
-  row: Record<string, string | null>,
-  columns: readonly string[],
+export function readCopyRow<Column extends string | number>(
+  row: Record<Column, string | null>,
+  columns: readonly Column[],
   bytes: Uint8Array,
   start: number,
   end: number,
@@ -77,7 +78,7 @@ function lineOf(bytes: Uint8Array, start: number, end: number): string {
   if (end <= start || bytes[end - 1] !== NEWLINE) {
     throw new RangeError("A row of COPY does not end in a newline");
   }
-  const line = decodeText(bytes.subarray(start, end - 1));
+  const line = decodeText(bytes, start, end - 1);
   if (line.includes("\n") || line.includes("\r") || line.includes("\0")) {
     throw new RangeError("A row of COPY holds a bare newline, carriage return or zero byte");
   }
