@@ -98,3 +98,13 @@ function lost(slotName: string, kind: string, what: string): SlotError {
       'With onSlotLost: "recreate" the stream goes on by itself and tells onGap.',
   });
 }
+
+/** A temporary slot is gone with its connection. */
+export function temporaryLost(slotName: string): SlotError {
+  return new SlotError(`Temporary slot "${slotName}" ended with its connection`, {
+    kind: "slot-lost",
+    slotName,
+    hint:
+      'Changes since then are missed. Use onSlotLost: "recreate" and onGap, or a slot that stays.',
+  });
+}

@@ -15,16 +15,6 @@ export function isSlotLost(error: unknown): error is SlotError {
   return error instanceof SlotError && LOST_KINDS.has(error.kind);
 }
 
-/** A temporary slot is gone with its connection. */
-export function temporaryLost(slotName: string): SlotError {
-  return new SlotError(`Temporary slot "${slotName}" ended with its connection`, {
-    kind: "slot-lost",
-    slotName,
-    hint:
-      'Changes since then are missed. Use onSlotLost: "recreate" and onGap, or a slot that stays.',
-  });
-}
-
 /** True where another session holds the slot. */
 export function isInUse(error: unknown): error is SlotError {
   return error instanceof SlotError && error.kind === "slot-in-use";

@@ -16,7 +16,7 @@ import type { Continuation, KnownSystem } from "./continuation.ts";
 import { messageOf } from "./errors.ts";
 import type { Gap } from "./options.ts";
 import type { Patience } from "./patience.ts";
-import { isInUse, isSlotLost, temporaryLost } from "./position.ts";
+import { isInUse, isSlotLost } from "./position.ts";
 import type { RunBackfill } from "./run_backfill.ts";
 import type { RunOptions } from "./run_options.ts";
 import type { Pipeline, SessionOptions } from "./session.ts";
@@ -354,7 +354,7 @@ export class StreamRun {
     // Now, and not when it streams: the connection may be lost on the answer, and the slot held by then.
     own.push(backend);
     if (own.length > MOST_BACKENDS) own.shift();
-    const { continueAt } = await import("./continuation.ts");
+    const { continueAt, temporaryLost } = await import("./continuation.ts");
     const behindGap = (gap: SlotError): Lsn => {
       if (onSlotLost === "error") throw gap;
       const startLsn = start.confirmedLsn;

@@ -123,8 +123,7 @@ export class StreamCore {
   }
 
   get #observe(): Observe | undefined {
-    const observer = this.#observer;
-    return observer?.observe && ((work, run) => observer.observe!(work, run));
+    return this.#observer?.observe?.bind(this.#observer) as Observe | undefined;
   }
 
   /** Aborted when the run, or the last one, is told to stop. */

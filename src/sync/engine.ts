@@ -112,14 +112,14 @@ export class SyncEngine {
   /** @throws {PgStreamError} `sync-options`, `unsupported`. */
   constructor(options: SyncEngineOptions) {
     this.#options = options;
-    const { sink, slotName, logger, observe } = options;
+    const { sink, slotName, logger, observe, lanes } = options;
     const stores = new Set(options.tables.map(({ options }) => options.sink ?? sink));
     const defaults = {
       sink,
       embedders: new WeakMap<Embedder, BatchEmbedder>(),
       observe,
       // Who asks alone asks for all texts of a batch at once: nothing more is to be waited for.
-      alone: options.lanes === 1 && stores.size === 1,
+      alone: lanes * stores.size === 1,
     };
     for (const { name, options: given } of options.tables) {
       const sync = resolveSync(name, given, defaults);

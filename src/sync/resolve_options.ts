@@ -136,7 +136,7 @@ function batched(
   if (shared === undefined) {
     try {
       const told = observe === undefined ? embed : observed(embed, observe);
-      shared = batchEmbedder(told, alone === true ? { maxDelayMs: 0, ...batch } : batch);
+      shared = batchEmbedder(told, alone ? { maxDelayMs: 0, ...batch } : batch);
     } catch (error) {
       if (!(error instanceof PgStreamError)) throw error;
       throw wrong(`batch: ${error.summary}`, error.hint!);
@@ -150,6 +150,6 @@ function batched(
 function observed(embed: Embedder, observe: Observe): Embedder {
   const told: Embedder = (texts, context) =>
     observe({ kind: "embed", size: texts.length }, async () => await embed(texts, context));
-  const { model, dimensions, maxTexts, maxChars } = embed;
-  return Object.assign(told, { model, dimensions, maxTexts, maxChars });
+  // What it says of itself.
+  return Object.assign(told, embed);
 }

@@ -130,12 +130,11 @@ export class RowSync {
   ): Promise<void> {
     // How far the stream is where it has nothing for this store, the store is told in time.
     if (rows.length === 0) return;
-    const work = { kind: "sink", size: rows.length } as const;
-    if (sink.apply === undefined) {
-      return await this.#observe(work, () => writePoints(sink, rows));
-    }
-    const position = context.position(sink);
-    await this.#observe(work, () => sink.apply!(rows, position));
+    const position = sink.apply === undefined ? null : context.position(sink);
+    await this.#observe(
+      { kind: "sink", size: rows.length },
+      () => sink.apply === undefined ? writePoints(sink, rows) : sink.apply(rows, position),
+    );
     if (position !== null) context.stored(sink, position);
   }
 }
