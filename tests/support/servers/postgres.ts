@@ -260,7 +260,7 @@ export class PostgresServer implements AsyncDisposable {
       const lines = await readFile(join(this.dataDir, "postmaster.pid"), "utf8")
         .then((text) => text.split("\n"), () => []);
       if (Number(lines[0]) === pid && lines[7]?.trim() === "ready") return true;
-      if (Date.now() > deadline) process.kill(pid, "SIGQUIT");
+      if (Date.now() > deadline) sendSignal(pid, "SIGQUIT");
       await delay(10);
     }
     return false;
@@ -304,10 +304,10 @@ export class PostgresServer implements AsyncDisposable {
   async #end(signal: NodeJS.Signals): Promise<void> {
     const running = this.#running;
     if (running === null) return;
-    process.kill(running.pid, signal);
+    sendSignal(running.pid, signal);
     const late = delay(STOP_TIMEOUT_MS, true, { ref: false });
     if (await Promise.race([running.exited, late]) !== true) return;
-    process.kill(running.pid, "SIGQUIT");
+    sendSignal(running.pid, "SIGQUIT");
     await running.exited;
     throw new Error(`PostgreSQL did not stop within ${STOP_TIMEOUT_MS} ms of ${signal}`);
   }
@@ -327,4 +327,13 @@ async function freePort(): Promise<number> {
   await once(probe, "close");
   if (address === null || typeof address === "string") throw new Error("No port was given");
   return address.port;
+}
+
+/** A server that does not start ends by itself, perhaps before it is told to. */
+function sendSignal(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== "ESRCH") throw error;
+  }
 }
