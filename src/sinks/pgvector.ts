@@ -22,14 +22,16 @@
 import { parseTableName, type TableName } from "../table_name.ts";
 import type { Finding } from "../finding.ts";
 import { formatPayload } from "./payload.ts";
-import { PgVectorConnection, type PgVectorSql } from "./pgvector_connection.ts";
+import { PgVectorConnection, type PgVectorSql, type Run } from "./pgvector_connection.ts";
 import { optionsError } from "./pgvector_errors.ts";
 import { createIndex, type HnswIndex, readIndex } from "./pgvector_index.ts";
 import {
   formatId,
   formatIds,
+  givenPoints,
   inParts,
-  MAX_PART_CHARS,
+  inVectorParts,
+  type PointsPart,
   runParts,
   vectorFormat,
 } from "./pgvector_points.ts";
@@ -192,15 +194,21 @@ export class PgVectorSink extends Sink implements RowSink {
       const cleared = hasRowColumns(state)
         ? Object.keys(ROW_COLUMNS).map((name) => `, ${name} = null`).join("")
         : "";
-      const statement = `insert into ${vectors} (id, vector, payload)
-         select id, vector, payload from json_populate_recordset(null::${vectors}, $1::text::json)
+      const statement = (places: number) =>
+        `insert into ${vectors} (id, vector, payload)
+         select id, given_vector, payload from ${
+          givenPoints(this.#names, places)
+        } where id is not null
          on conflict (id) do update set vector = excluded.vector, payload = excluded.payload${cleared}`;
       const rows = function* () {
         for (const [id, { vector, payload }] of checked) {
-          yield `{"id":${JSON.stringify(id)},"vector":"${format(vector)}","payload":${payload}}`;
+          yield {
+            json: [`{"id":${JSON.stringify(id)},"payload":${payload}}`],
+            vectors: [format(vector)],
+          };
         }
       };
-      await this.#writeAll(statement, inParts(rows(), MAX_PART_CHARS));
+      await this.#writeAll(statement, inVectorParts(rows()));
     });
   }
 
@@ -359,18 +367,23 @@ export class PgVectorSink extends Sink implements RowSink {
     for (const part of inParts(rows)) await this.#connection.run(statement, [part]);
   }
 
-  /** The same, each part when it is needed; all of them are written, or none. */
-  async #writeAll(statement: string, parts: Iterator<string>): Promise<void> {
+  /** Writes parts of rows, each when it is needed; all of them are written, or none. */
+  async #writeAll(
+    statement: (places: number) => string,
+    parts: Iterator<PointsPart>,
+  ): Promise<void> {
+    const write = (run: Run) => ({ places, parameters }: PointsPart) =>
+      run(statement(places), parameters);
     const [first, second] = [parts.next(), parts.next()];
     if (first.done) return;
-    if (second.done) return void await this.#connection.run(statement, [first.value]);
+    if (second.done) return void await write(this.#connection.run)(first.value);
     const all = function* () {
       yield first.value;
       yield second.value;
       for (let part = parts.next(); !part.done; part = parts.next()) yield part.value;
     };
     await this.#connection.transaction(async (run) => {
-      for await (const _ of runParts(run, statement, all())) { /* It answers nothing. */ }
+      for await (const _ of runParts(write(run), all())) { /* It answers nothing. */ }
     });
   }
 

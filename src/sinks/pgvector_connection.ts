@@ -7,10 +7,10 @@ import { SinkError } from "./sink.ts";
 
 /** What the sink uses of a `postgres()` of postgres.js; a transaction's `sql` has all of it but `begin`. */
 export interface PgVectorSql {
-  /** Runs a statement with its parameters as text. */
+  /** Runs a statement with its parameters as text, or null. */
   unsafe(
     query: string,
-    parameters?: string[],
+    parameters?: (string | null)[],
     options?: { prepare?: boolean },
   ): PromiseLike<unknown> & { values(): PromiseLike<readonly unknown[]> };
   /**
@@ -25,7 +25,7 @@ export interface PgVectorSql {
 /** Runs a statement and gives its rows, each an array. */
 export type Run = (
   statement: string,
-  parameters?: string[],
+  parameters?: (string | null)[],
   options?: { prepare?: boolean },
 ) => Promise<readonly unknown[]>;
 
@@ -123,7 +123,7 @@ export class PgVectorConnection {
   async #run(
     sql: PgVectorSql,
     statement: string,
-    parameters?: string[],
+    parameters?: (string | null)[],
     { prepare = true }: { prepare?: boolean } = {},
   ): Promise<readonly unknown[]> {
     return await sql.unsafe(statement, parameters, { prepare: prepare && this.#prepare }).values();

@@ -3,6 +3,7 @@
 import { formatLsn, parseLsn } from "../lsn.ts";
 import { formatPayload } from "./payload.ts";
 import { formatSourcePosition, parseSourcePosition } from "./pgvector_position.ts";
+import { type GivenPoints, givenPoints } from "./pgvector_points.ts";
 import { ROW_COLUMNS, type TableNames } from "./pgvector_table.ts";
 import type { RowState, RowWrite, StreamPosition } from "./rows.ts";
 import { checkVector, SinkError, type VectorPoint } from "./sink.ts";
@@ -59,11 +60,14 @@ function placeOf(row: string): string {
  * Writes rows whose locks are held: points that are surplus go, payloads whose vectors are there are replaced, and
  * all others are stored; but nothing of a row of which there is something later.
  *
- * Parameter: what `formatRows` gives. Gives one row: how many points were to keep a vector that is not there.
+ * Parameters: a part of what `formatRows` gives. Gives one row: how many points were to keep a vector that is not
+ * there.
  */
-export function writeStatement({ vectors }: TableNames): string {
+export function writeStatement(names: TableNames, places: number): string {
+  const { vectors } = names;
+  const given = COLUMNS.map((name) => name === "vector" ? "given_vector as vector" : name);
   return `with given as (
-      select ${COLUMNS} from pg_catalog.json_populate_recordset(null::${vectors}, $1::text::json)
+      select ${given} from ${givenPoints(names, places)} where source_key is not null
     ), stored as (
       select t.id, t.source_table, t.source_key, t.source_system = g.source_system
         and t.source_position collate "C" > g.source_position collate "C" as later
@@ -125,15 +129,15 @@ export function checkRows(rows: readonly RowWrite[]): void {
 }
 
 /**
- * Writes rows as JSON, each as its points, separated by commas; a row without points as one that has neither id
- * nor vector.
+ * Writes rows, each as its points, which go into one statement: what a row has beside them is surplus. A row
+ * without points is one that has neither id nor vector.
  *
  * @param formatVector as the column of the table reads it.
  */
 export function* formatRows(
   rows: readonly RowWrite[],
   formatVector: (vector: VectorPoint["vector"]) => string,
-): Generator<string> {
+): Generator<GivenPoints> {
   for (const { table, key, model, position, points } of rows) {
     const ofRow = JSON.stringify({
       source_table: table,
@@ -143,16 +147,18 @@ export function* formatRows(
       source_system: position.systemId,
       source_position: formatSourcePosition(position),
     }).slice(1);
-    if (points.length === 0) yield `{${ofRow}`;
-    else {
-      yield points.map(({ id, fingerprint, vector, payload }, chunk) =>
-        `{"id":${JSON.stringify(id)},"chunk":${chunk},"fingerprint":${
-          JSON.stringify(fingerprint)
-        },"vector":${vector === null ? null : `"${formatVector(vector)}"`},"payload":${
-          formatPayload(payload, "pgvector")
-        },${ofRow}`
-      ).join(",");
-    }
+    yield {
+      json: points.length === 0
+        ? [`{${ofRow}`]
+        : points.map(({ id, fingerprint, payload }, chunk) =>
+          `{"id":${JSON.stringify(id)},"chunk":${chunk},"fingerprint":${
+            JSON.stringify(fingerprint)
+          },"payload":${formatPayload(payload, "pgvector")},${ofRow}`
+        ),
+      vectors: points.length === 0
+        ? [null]
+        : points.map(({ vector }) => vector === null ? null : formatVector(vector)),
+    };
   }
 }
 

@@ -4,7 +4,8 @@ import type { PgVectorConnection } from "./pgvector_connection.ts";
 import {
   formatIds,
   inParts,
-  MAX_PART_CHARS,
+  inVectorParts,
+  type PointsPart,
   readVector,
   runParts,
   vectorFormat,
@@ -57,7 +58,7 @@ export class PgVectorRows {
   ): Promise<void> {
     const names = this.#names;
     checkRows(rows);
-    const parts = inParts(formatRows(rows, vectorFormat(state)), MAX_PART_CHARS);
+    const parts = inVectorParts(formatRows(rows, vectorFormat(state)));
     const begin = [
       `[${rows.map(({ key }) => JSON.stringify(key)).join(",")}]`,
       names.text,
@@ -66,8 +67,10 @@ export class PgVectorRows {
     await this.#connection.transaction(async (run) => {
       const [answer] = await run(beginStatement(names), begin) as [string][];
       if (position !== null && answer![0] === "0") return;
-      for await (const rows of runParts(run, writeStatement(names), parts)) {
-        const [[gone]] = rows as [[string]];
+      const write = ({ places, parameters }: PointsPart) =>
+        run(writeStatement(names, places), parameters);
+      for await (const answer of runParts(write, parts)) {
+        const [[gone]] = answer as [[string]];
         if (gone !== "0") throw this.#vectorsGone(gone);
       }
     });

@@ -308,6 +308,25 @@ describe("rows in pgvector", () => {
     await store.release();
   });
 
+  test("a row of more points than a statement takes vectors for has them all, and no other one loses any", async () => {
+    const store = await openStore("many points", createTable);
+    const texts = Array.from({ length: 1030 }, (_, at) => `${at}`);
+    const rows = [
+      row("public.t", "1", at("0/1"), ["a", "b"]),
+      row("public.t", "2", at("0/1"), texts),
+      row("public.t", "3", at("0/1"), ["c"]),
+    ];
+    await store.sink.apply(rows, null);
+    await assertRows(store, ...rows);
+    const known = row("public.t", "2", at("0/2"), texts, { known: texts, payload: { v: 2 } });
+    await store.sink.apply([known], null);
+    await assertRows(store, rows[0]!, known, rows[2]!);
+    const few = row("public.t", "2", at("0/3"), ["0"]);
+    await store.sink.apply([few], null);
+    await assertRows(store, rows[0]!, few, rows[2]!);
+    await store.release();
+  });
+
   test("rows in a transaction of one's own are undone with it", async () => {
     const store = await openStore("undone rows", createTable);
     await assertRejects(

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { describe, test } from "node:test";
-import { inParts, runParts } from "../../../src/sinks/pgvector_points.ts";
+import { inParts, inVectorParts, runParts } from "../../../src/sinks/pgvector_points.ts";
 import { turn } from "../delivery/harness.ts";
 
 /** A server that answers when it is told to. */
@@ -8,9 +8,9 @@ function server() {
   const asked: { part: string; answer: PromiseWithResolvers<readonly unknown[]> }[] = [];
   return {
     asked,
-    run: (_statement: string, [part]: string[] = []) => {
+    send: (part: string) => {
       const answer = Promise.withResolvers<readonly unknown[]>();
-      asked.push({ part: part!, answer });
+      asked.push({ part, answer });
       return answer.promise;
     },
   };
@@ -22,8 +22,40 @@ describe("parts of a transaction", () => {
     assertEquals([...inParts([], 4)], []);
   });
 
+  test("with vectors have places for them, of few numbers, and keep together what belongs together", () => {
+    const row = (...vectors: (string | null)[]) => ({ json: vectors.map(() => "{}"), vectors });
+    assertEquals([...inVectorParts([row("[1]"), row(null), row("[3]", "[4]")], 16)], [
+      { places: 2, parameters: ["[{},{}]", "[1]", null] },
+      { places: 2, parameters: ["[{},{}]", "[3]", "[4]"] },
+    ]);
+    assertEquals([...inVectorParts([row("[1]"), row(null), row("[3]")])], [
+      { places: 4, parameters: ["[{},{},{}]", "[1]", null, "[3]", null] },
+    ]);
+    assertEquals([...inVectorParts([])], []);
+  });
+
+  test("take no more vectors as parameters than a statement can have", () => {
+    const one = { json: ['{"id":"1"}'], vectors: ["[1]"] };
+    const parts = [...inVectorParts(Array.from({ length: 1030 }, () => one))];
+    assertEquals(parts.map(({ places, parameters }) => [places, parameters.length]), [
+      [1024, 1025],
+      [8, 9],
+    ]);
+    const large = {
+      json: Array<string>(1025).fill(one.json[0]!),
+      vectors: [null, ...Array<string>(1024).fill("[1]")],
+    };
+    const [first, whole, ...others] = inVectorParts([one, large]);
+    assertEquals([first!.places, whole!.places, whole!.parameters.length], [1, 0, 1]);
+    assertEquals(
+      JSON.parse(whole!.parameters[0]!).slice(0, 2),
+      [{ vector: null, id: "1" }, { vector: "[1]", id: "1" }],
+    );
+    assertEquals(others, []);
+  });
+
   test("are sent two at a time, each put into words when it is its turn, and answered in order", async () => {
-    const { asked, run } = server();
+    const { asked, send } = server();
     const made: string[] = [];
     const parts = (function* () {
       for (const part of ["1", "2", "3", "4"]) {
@@ -33,7 +65,7 @@ describe("parts of a transaction", () => {
     })();
     const answers: unknown[] = [];
     const reading = (async () => {
-      for await (const [answer] of runParts(run, "write", parts)) answers.push(answer);
+      for await (const [answer] of runParts(send, parts)) answers.push(answer);
     })();
     await turn();
     await turn();
@@ -50,9 +82,9 @@ describe("parts of a transaction", () => {
   });
 
   test("that are on their way when one fails fail with it, and nobody else hears of it", async () => {
-    const { asked, run } = server();
+    const { asked, send } = server();
     const reading = (async () => {
-      for await (const _ of runParts(run, "write", ["1", "2", "3"].values()));
+      for await (const _ of runParts(send, ["1", "2", "3"].values()));
     })();
     const rejected = assertRejects(() => reading, Error, "the first");
     for (let at = 0; at < 3; at++) await turn();
