@@ -9,13 +9,17 @@
  * forms: `pgvector` is a native PostgreSQL with the extension, left out where it cannot be had; `pglite` is the
  * same extension in WebAssembly, whose memory is its disk; `qdrant` is a stand-in that answers once a write is done.
  *
+ * `…_1ms_rtt` are inserts where the store is a millisecond away, there and back, in both forms: behind a proxy in a
+ * process of its own that hands on what comes by half of that later, and as much of it at a time as there is. It adds
+ * what it needs itself, 0.2 to 0.3 ms. `--rtt-ms` asks other distances. PGlite is asked at none.
+ *
  * `…_texts_per_s` are inserts by `sync`, and `…_cpu_us_per_row` is what the process that syncs computes for one.
  *
  * Vectors are floats, but for PGlite whole numbers, as models give that quantize to int8: in WebAssembly to read a
  * number with a fraction takes so long that it would be much of what is measured. `--floats` measures that.
  *
  * ```sh
- * deno task bench sync [--json] [--rows 10000] [--rounds 3] [--floats]
+ * deno task bench sync [--json] [--rows 10000] [--rounds 3] [--floats] [--rtt-ms 0,1] [--stores pgvector,pglite,qdrant]
  * ```
  */
 import process from "node:process";
@@ -40,9 +44,13 @@ const { values } = parseArgs({
     floats: { type: "boolean", default: false },
     rows: { type: "string", default: "10000" },
     rounds: { type: "string", default: "3" },
+    "rtt-ms": { type: "string", default: "0,1" },
+    stores: { type: "string", default: "pgvector,pglite,qdrant" },
   },
 });
 const rows = Number(values.rows);
+const distances = values["rtt-ms"].split(",").map(Number);
+const stores = values.stores.split(",");
 
 type Embed = (texts: readonly string[]) => Promise<(number[] | Float32Array)[]>;
 
@@ -79,6 +87,28 @@ async function startChild(name: string) {
   const child = new Child("print_store.ts", name);
   await child.printed(1);
   return { address: child.lines[0]!, stop: () => child.kill() };
+}
+
+/** The same store, further away. */
+function atDistance(store: Store, rttMs: number): Store {
+  if (rttMs === 0) return store;
+  return {
+    ...store,
+    async start() {
+      const { address, stop } = await store.start();
+      const { port } = new URL(address);
+      const program = "../../bench/support/programs/distance.ts";
+      const proxy = new Child(program, port, String(rttMs));
+      await proxy.printed(1);
+      return {
+        address: address.replace(`:${port}`, `:${proxy.lines[0]}`),
+        async stop() {
+          await proxy.kill();
+          await stop();
+        },
+      };
+    },
+  };
 }
 
 const pglite: Store = {
@@ -201,6 +231,16 @@ const byRow: Declare = (stream, table, sink, embed) => {
   });
 };
 
+/** What is known of ratios: the median, and how far rounds were apart. */
+function ratios(name: string, ours: readonly number[], theirs: readonly number[]): Report {
+  const all = ours.map((speed, round) => speed / theirs[round]!);
+  return {
+    [name]: rounded(ratio(ours, theirs), 1),
+    [`${name}_least`]: rounded(Math.min(...all), 1),
+    [`${name}_most`]: rounded(Math.max(...all), 1),
+  };
+}
+
 async function measureAll(name: string, store: Store): Promise<Report> {
   const found: Record<string, number[]> = {};
   const add = (step: string, value: number) => (found[step] ??= []).push(value);
@@ -216,7 +256,6 @@ async function measureAll(name: string, store: Store): Promise<Report> {
   }
   const { cpu, ...speeds } = found;
   const [ours, theirs] = [speeds.sync_insert!, speeds.row_a_call_insert!];
-  const ratios = ours.map((speed, round) => speed / theirs[round]!);
   // Those of pgvector itself are what is aimed at, and have no name before theirs.
   const prefix = name === "pgvector" ? "" : `${name}_`;
   return {
@@ -228,10 +267,33 @@ async function measureAll(name: string, store: Store): Promise<Report> {
         Math.round(median(all)),
       ]),
     ),
-    [`${name}_sync_vs_row_a_call`]: rounded(ratio(ours, theirs), 1),
-    [`${name}_sync_vs_row_a_call_least`]: rounded(Math.min(...ratios), 1),
-    [`${name}_sync_vs_row_a_call_most`]: rounded(Math.max(...ratios), 1),
+    ...ratios(`${name}_sync_vs_row_a_call`, ours, theirs),
   };
+}
+
+/** Inserts only: what else there is goes the same way. */
+async function measureFar(name: string, store: Store, rttMs: number): Promise<Report> {
+  const far = atDistance(store, rttMs);
+  const [ours, theirs]: number[][] = [[], []];
+  for (let round = 0; round < Number(values.rounds); round++) {
+    const sync = await measure(far, 1, bySync({ backfill: "never" }), ["insert"]);
+    ours!.push(sync.insert!.speed);
+    theirs!.push((await measure(far, 1, byRow, ["insert"])).insert!.speed);
+  }
+  const suffix = `${rttMs}ms_rtt`;
+  return {
+    [`${name}_sync_insert_rows_per_s_${suffix}`]: Math.round(median(ours!)),
+    [`${name}_row_a_call_insert_rows_per_s_${suffix}`]: Math.round(median(theirs!)),
+    ...ratios(`${name}_sync_vs_row_a_call_${suffix}`, ours!, theirs!),
+  };
+}
+
+async function measureStore(name: string, store: Store): Promise<void> {
+  if (!stores.includes(name)) return;
+  for (const rttMs of name === "pglite" ? [0] : distances) {
+    const found = rttMs === 0 ? measureAll(name, store) : measureFar(name, store, rttMs);
+    Object.assign(report, await found);
+  }
 }
 
 // Before the stand-in for Qdrant starts: what checking requests against the document takes would be measured.
@@ -251,10 +313,10 @@ try {
         return { address: dsn, stop };
       },
     };
-    Object.assign(report, await measureAll("pgvector", store));
+    await measureStore("pgvector", store);
   }
-  Object.assign(report, await measureAll("pglite", pglite));
-  Object.assign(report, await measureAll("qdrant", qdrant));
+  await measureStore("pglite", pglite);
+  await measureStore("qdrant", qdrant);
   print(report, values.json);
 } finally {
   await server.stop("immediate");

@@ -4,17 +4,17 @@ import { formatHexVector } from "../../../src/sinks/pgvector_hex.ts";
 
 /** What C's strtof makes of each number. */
 function read(text: string): number[] {
-  return text.slice(1, -1).split(",").map((number) => {
-    const [, sign, digits, exponent] = /^(-?)0x([0-9a-f]+)p(-?\d+)$/.exec(number) ??
+  return text.replace(/^ \[(.*)\]$/, "$1").split(",").map((number) => {
+    const [, sign, digits, exponent] = /^ ?(-?)0x([0-9a-f]+)p([-+]?\d+)$/.exec(number) ??
       [, "", number === "0" ? "0" : "none", "0"];
     return (sign === "-" ? -1 : 1) * parseInt(digits!, 16) * 2 ** Number(exponent);
   });
 }
 
-test("numbers are written with no more digits than they have", () => {
+test("numbers are written with their own digits, and those of few bits with two", () => {
   assertEquals(
     formatHexVector(Float32Array.of(1, -1, 0.5, 0, -0, 255, 0.1)),
-    "[0x8p-3,-0x8p-3,0x8p-4,0,0,0xffp0,0xcccccdp-27]",
+    " [ 0x80p-07,-0x80p-07, 0x80p-08,0,0, 0xffp+00, 0xcccccdp-27]",
   );
 });
 
@@ -25,6 +25,13 @@ test("the least, the greatest and all in between are written exactly", () => {
     read(formatHexVector(ends.map((number) => -number))),
     ends.map((number) => -number),
   );
+  const aroundFew = [0x8000ffff, 0x10000, 0xffff, 0xff0000].flatMap((fraction) =>
+    [0, 1, 34, 35, 50, 51, 52, 133, 134, 135, 150, 232, 233, 249, 250, 254].map((biased) => {
+      const float = fraction & 0x807fffff | biased << 23;
+      return new Float32Array(Uint32Array.of(float).buffer)[0]!;
+    })
+  );
+  assertEquals(read(formatHexVector(aroundFew)), aroundFew);
   const bits = new Uint32Array(20_000);
   let state = 1;
   for (let index = 0; index < bits.length; index++) {
