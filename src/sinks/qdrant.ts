@@ -165,7 +165,7 @@ export class QdrantSink extends Sink {
   }
 
   /**
-   * Stores many points in one request; above 250 of them or 16 MB in several, two at a time, of which each is done
+   * Stores many points in one request; above 240 of them or 16 MB in several, two at a time, of which each is done
    * or not. Of two points with one id the last wins. A row's point that is replaced is a plain one from then on.
    *
    * @throws {SinkError} before anything is sent, where a point cannot be stored.
@@ -267,7 +267,7 @@ export class QdrantSink extends Sink {
   }
 
   /**
-   * Writes rows in one request; above 250 points or 16 MB in several, two at a time, none of which has a part of
+   * Writes rows in one request; above 240 points or 16 MB in several, two at a time, none of which has a part of
    * another's row. Rows of several points, and payloads whose vectors are there, cost one to read before.
    *
    * @throws {SinkError} before anything is sent, where a point cannot be stored; `sink-unconfirmed` where a

@@ -11,7 +11,7 @@ const MAX_NUMBER_BYTES = 25;
  * Fewer points a request than there could be: while the server reads one, the next is put into words. And the points
  * of rows are each held against the guards of all, so that a request's time grows with their square.
  */
-const MAX_POINTS = 250;
+const MAX_POINTS = 240;
 /** One that the server has in hand, and one that is on its way. */
 const REQUESTS_IN_FLIGHT = 2;
 

@@ -48,7 +48,7 @@ interface Step extends Sized {
 }
 
 /**
- * Writes rows: in one request, or above 250 points or 16 MB in several, two at a time. Requests under way together
+ * Writes rows: in one request, or above 240 points or 16 MB in several, two at a time. Requests under way together
  * have nothing of the same row.
  *
  * Of a row, what is surplus goes first, then come the points from the first to the last. A process that dies

@@ -8,9 +8,9 @@ const sized = (maxBytes: number) => ({ maxBytes });
 const group = (count: number, maxBytes = 1) => Array.from({ length: count }, () => sized(maxBytes));
 
 describe("parts of a write to Qdrant", () => {
-  test("hold 250 points, or 16 MB, or a point that is larger alone", () => {
+  test("hold 240 points, or 16 MB, or a point that is larger alone", () => {
     const lengths = (points: { maxBytes: number }[]) => [...inParts(points)].map((it) => it.length);
-    assertEquals(lengths(group(600)), [250, 250, 100]);
+    assertEquals(lengths(group(600)), [240, 240, 120]);
     assertEquals(lengths([6 * MB, 6 * MB, 6 * MB, 40 * MB, 1].map(sized)), [2, 1, 1, 1]);
     assertEquals(lengths([]), []);
   });
@@ -19,7 +19,7 @@ describe("parts of a write to Qdrant", () => {
     const lengths = (groups: { maxBytes: number }[][]) =>
       [...groupsInParts(groups)].map((requests) => requests.map((it) => it.length));
     assertEquals(lengths([group(100), group(100), group(51), group(1)]), [[200], [52]]);
-    assertEquals(lengths([group(1), group(251), group(1), group(1)]), [[1], [250, 1], [2]]);
+    assertEquals(lengths([group(1), group(241), group(1), group(1)]), [[1], [240, 1], [2]]);
     assertEquals(lengths([group(1), group(3, 8 * MB), group(1)]), [[1], [2, 1], [1]]);
     assertEquals(lengths([group(2, 5 * MB), group(2, 5 * MB)]), [[2], [2]]);
     assertEquals(lengths([[], []]), []);
