@@ -24,14 +24,14 @@ import { formatPayload } from "./payload.ts";
 import {
   connectToQdrant,
   type QdrantIndexSchema,
-  type QdrantPoint,
+  type QdrantPayload,
   type QdrantRecord,
   type QdrantSinkClient,
 } from "./qdrant_client.ts";
 import { QdrantCollection, type QdrantCreateCollection, WRITE } from "./qdrant_collection.ts";
 import { GUARD_INDEXES, isRow, notLater, ROW_INDEXES, searchFilter } from "./qdrant_filters.ts";
 import { qdrantId } from "./qdrant_ids.ts";
-import { inParts, maxPointBytes, type Sized } from "./qdrant_parts.ts";
+import { inParts, maxPointBytes, sendParts, type Sized } from "./qdrant_parts.ts";
 import {
   checkReserved,
   QDRANT_ID_PROPERTY,
@@ -109,8 +109,11 @@ export interface QdrantSinkOptions {
 
 const MAX_IDS = 10_000;
 
+/** A point whose vector is put into numbers when it is its turn. */
 interface SizedPoint extends Sized {
-  point: QdrantPoint;
+  id: string | number;
+  vector: VectorPoint["vector"];
+  payload: QdrantPayload;
 }
 
 /**
@@ -162,8 +165,8 @@ export class QdrantSink extends Sink {
   }
 
   /**
-   * Stores many points in one request (several, one after the other, above 16 MB). Of two points with
-   * one id the last wins. A row's point that is replaced is a plain one from then on.
+   * Stores many points in one request; above 240 of them or 16 MB in several, two at a time, of which each is done
+   * or not. Of two points with one id the last wins. A row's point that is replaced is a plain one from then on.
    *
    * @throws {SinkError} before anything is sent, where a point cannot be stored.
    */
@@ -179,14 +182,20 @@ export class QdrantSink extends Sink {
       checkReserved(payload, [QDRANT_ROW_PROPERTY]);
       if (derived) payload[QDRANT_ID_PROPERTY] = text;
       latest.set(id, {
-        point: { id, vector: this.#collection.vector(point.vector), payload },
+        id,
+        vector: point.vector.slice(),
+        payload,
         maxBytes: maxPointBytes(point.vector.length, json.length + 2 * text.length),
       });
     }
-    for (const part of inParts(latest.values())) {
-      const points = part.map(({ point }) => point);
+    await sendParts(inParts(latest.values()), async (part) => {
+      const points = part.map(({ id, vector, payload }) => ({
+        id,
+        vector: this.#collection.vector(vector),
+        payload,
+      }));
       await this.#collection.write((client, name) => client.upsert(name, { ...WRITE, points }));
-    }
+    });
   }
 
   /** Removes many points in one request. @throws {SinkError} */
@@ -258,8 +267,8 @@ export class QdrantSink extends Sink {
   }
 
   /**
-   * Writes rows in one request (several, one after the other, above 16 MB or 1,000 points); rows of several
-   * points, and payloads whose vectors are there, cost one to read before.
+   * Writes rows in one request; above 240 points or 16 MB in several, two at a time, none of which has a part of
+   * another's row. Rows of several points, and payloads whose vectors are there, cost one to read before.
    *
    * @throws {SinkError} before anything is sent, where a point cannot be stored; `sink-unconfirmed` where a
    * vector that was said to be there is not.

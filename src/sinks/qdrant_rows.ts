@@ -4,7 +4,7 @@ import type { QdrantOperation, QdrantPayload, QdrantRecord } from "./qdrant_clie
 import { type QdrantCollection, WRITE } from "./qdrant_collection.ts";
 import { eachNotLater, hasId, isOfRow, isRow, notLater } from "./qdrant_filters.ts";
 import { qdrantId } from "./qdrant_ids.ts";
-import { inParts, maxPointBytes, type Sized } from "./qdrant_parts.ts";
+import { groupsInParts, maxPointBytes, sendParts, type Sized } from "./qdrant_parts.ts";
 import {
   checkReserved,
   formatRow,
@@ -19,8 +19,6 @@ import { compareSourcePositions } from "./positions.ts";
 import type { RowPoint, RowVector, RowWrite } from "./rows.ts";
 import { checkVector, SinkError, type VectorPoint } from "./sink.ts";
 
-/** Each of them is held against the guards of all: a request's time grows with their square. */
-const MAX_POINTS = 1000;
 /** Of a filter by a position, its twelve conditions. */
 const GUARD_BYTES = 2048;
 const ID_BYTES = 40;
@@ -50,7 +48,8 @@ interface Step extends Sized {
 }
 
 /**
- * Writes rows: in one request, or several, one after the other, above 16 MB or 1,000 points.
+ * Writes rows: in one request, or above 240 points or 16 MB in several, two at a time. Requests under way together
+ * have nothing of the same row.
  *
  * Of a row, what is surplus goes first, then come the points from the first to the last. A process that dies
  * in between leaves a row whose first point is the old one, or one that lacks points: what is seen when the row
@@ -63,11 +62,13 @@ export async function writeRows(
   rows: readonly RowWrite[],
 ): Promise<void> {
   const writes = await Promise.all(rows.map(prepare));
-  const steps = (await withoutRefused(collection, writes)).flatMap(stepsOf);
-  for (const part of inParts(steps, MAX_POINTS)) {
-    const operations = operationsOf(part, collection);
-    await collection.write((client, name) => client.batchUpdate(name, { ...WRITE, operations }));
-  }
+  const steps = (await withoutRefused(collection, writes)).map(stepsOf);
+  await sendParts(groupsInParts(steps), async (parts) => {
+    for (const part of parts) {
+      const operations = operationsOf(part, collection);
+      await collection.write((client, name) => client.batchUpdate(name, { ...WRITE, operations }));
+    }
+  });
 }
 
 /** Points by ids as Qdrant has them, in requests of 1,000. @throws {SinkError} */

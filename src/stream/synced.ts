@@ -9,8 +9,11 @@ import type { Stores } from "./session.ts";
 /** What is loaded then, of this stream. */
 export type LoadEngine = (tables: readonly SyncedTable[]) => Promise<SyncEngine>;
 
-/** What a batch is gathered to: texts of many rows in few calls, few writes of many points. */
-export const SYNC_BATCH = { maxEvents: 1000, maxBytes: 4 * 1024 * 1024, maxDelayMs: 50 };
+/**
+ * What a batch is gathered to: texts of many rows in few calls, few writes of many points. As many events as fill ten
+ * calls of an embedder that says nothing of its own: what is left over would wait for more.
+ */
+export const SYNC_BATCH = { maxEvents: 960, maxBytes: 4 * 1024 * 1024, maxDelayMs: 50 };
 
 /** One for each stream. */
 export class Synced {

@@ -2,8 +2,9 @@
 
 import { after, before, describe, test } from "node:test";
 import { assertEquals } from "@std/assert";
-import { QdrantSink } from "../../src/sinks/qdrant.ts";
-import { rowPointId, type RowWrite } from "../../src/sinks/rows.ts";
+import { QdrantClient } from "@qdrant/js-client-rest";
+import { QdrantSink, type QdrantSinkClient } from "../../src/sinks/qdrant.ts";
+import { rowPointId, type RowState, type RowWrite } from "../../src/sinks/rows.ts";
 import { at, canonical, row, scanAll, statesOf } from "../contract/row_sink/rows.ts";
 import { createCollection, refusal } from "../support/qdrant_collections.ts";
 import { type QdrantServer, startQdrant } from "../support/servers/qdrant.ts";
@@ -36,16 +37,60 @@ describe("rows in a Qdrant that is watched", () => {
       );
     const write = "POST /points/batch?wait=true&ordering=strong";
     const read = "POST /points";
-    assertEquals(await requests(rows("0/1", ["a"])), [write]);
+    const writes = (count: number) => Array<string>(count).fill(write);
+    assertEquals(await requests(rows("0/1", ["a"], [], 960)), writes(4));
     assertEquals(await requests(rows("0/2", ["b"], ["b"]).slice(0, 0)), []);
-    assertEquals(await requests(rows("0/2", ["a"], ["a"])), [read, write]);
-    assertEquals(await requests(rows("0/3", ["a", "b"], [], 500)), [read, write]);
-    assertEquals(await requests(rows("0/4", [])), [write]);
-    assertEquals(await requests(rows("0/5", ["a"], [], 5000)), Array(5).fill(write));
+    assertEquals(await requests(rows("0/2", ["a"], ["a"], 240)), [read, write]);
+    assertEquals(await requests(rows("0/3", ["a", "b"], [], 500)), [read, ...writes(5)]);
+    assertEquals(await requests(rows("0/4", [])), writes(5));
+    assertEquals(await requests(rows("0/5", ["a"], [], 5000)), writes(21));
     assertEquals((await requestsOf(() => sink.deleteTable(table, at("0/9")))).length, 1);
     const ids = keys(1000).map((key) => rowPointId(table, key, 0));
     assertEquals((await requestsOf(() => sink.fingerprints(ids))).length, 1);
     assertEquals((await requestsOf(() => sink.otherModel(table, "m"))).length, 1);
+  });
+
+  test("of many rows two requests are under way, none with a part of a row that the other one has", async () => {
+    const together: string[][] = [];
+    const open = new Set<string[]>();
+    const own = new QdrantClient({ url: watched.url, checkCompatibility: false });
+    const client = new Proxy<QdrantSinkClient>(own, {
+      get(target, name: keyof QdrantSinkClient) {
+        if (name !== "batchUpdate") return target[name].bind(target);
+        return async (...given: Parameters<QdrantSinkClient["batchUpdate"]>) => {
+          const keys = given[1].operations.flatMap((operation) =>
+            "upsert" in operation
+              ? operation.upsert.points.map(({ payload }) => (payload.pgstream as RowState).key)
+              : []
+          );
+          open.add(keys);
+          together.push([...open].flatMap((keys) => [...new Set(keys)]));
+          assertEquals(open.size <= 2, true);
+          try {
+            return await target.batchUpdate(...given);
+          } finally {
+            open.delete(keys);
+          }
+        };
+      },
+    });
+    const texts = (count: number) => Array.from({ length: count }, (_, at) => `${at}`);
+    const sizes = [...Array(300).fill(1), 600, 3, 239, 2, 240, 241, 1];
+    const rows = sizes.map((size, ordinal) =>
+      row(table, `${ordinal}`, at("1/0", ordinal), texts(size))
+    );
+    await new QdrantSink({ client }).apply(rows);
+    for (const keys of together) assertEquals(new Set(keys).size, keys.length);
+    // The rows of 600 and of 241 points take several requests, of which one is under way at a time.
+    assertEquals(together.length, 12);
+    assertEquals(together.some((keys) => keys.includes("0") && keys.includes("299")), true);
+    const points = rows.flatMap(({ points }) => points);
+    const found = await sink.fingerprints(points.map(({ id }) => id));
+    assertEquals(
+      points.filter(({ id, fingerprint }) => found.get(id)?.fingerprint !== fingerprint),
+      [],
+    );
+    await sink.deleteTable(table, at("9/9"));
   });
 
   test("no request comes near what Qdrant takes, whatever the rows hold", async () => {
